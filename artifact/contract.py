@@ -40,6 +40,15 @@ Read = TypeVar("Read", bound=BaseModel)
 Precision = Literal["float32", "float16", "bfloat16", "int8"]
 Similarity = Literal["cosine", "dot", "euclidean", "manhattan"]
 Activation = Literal["softmax", "sigmoid", "identity"]
+RelevanceMethod = Literal["libra", "gradient", "integrated-gradients", "genatt", "legrad"]
+RelevanceGraph = Literal["libra", "gradient", "genatt", "legrad"]  # of gradient for both that need the score's own
+
+RELEVANCE_GRAPHS: Mapping[RelevanceGraph, str] = {
+    "libra": RELEVANCE_GRAPH,
+    "gradient": "relevance.gradient.onnx",
+    "genatt": "relevance.genatt.onnx",
+    "legrad": "relevance.legrad.onnx",
+}
 
 
 class _Part(BaseModel):
@@ -347,31 +356,45 @@ class HiddenStateContract(_Part):
 
 
 class RelevanceContract(_Part):
-    """What the relevance graph gives: how much each position did for a score, by Libra (see export/relevance).
+    """What a relevance graph gives: how much each position did for a score (see export/relevance).
 
-    A score is a sum of the numbers of an ordinary output. What positions did, and the rest, make it up.
+    A score is a sum of the numbers of an ordinary output. By Libra what positions did, and the rest, make it up.
 
     Attributes:
+        graph: By which method, which is its file, too (RELEVANCE_GRAPHS).
         output: Whose numbers the score is of, float32 [batch, column].
         weights: An input, float32 [batch, column]: what of each is in the score. A row of zeros, and a request without
             it, asks for the largest number alone.
         positions: An output, float32 [batch, position].
         position_axis: As of HiddenStateContract.
-        rest: An output, float32 [batch]: what belongs to no position.
+        rest: An output, float32 [batch]: what belongs to no position. None where both do not make up the score.
         score: An output, float32 [batch].
+        scale: An input, float32 [batch]: what multiplies what enters the first layer; 1 without it. None for none.
     """
 
+    graph: RelevanceGraph = "libra"
     output: str
     weights: str
     positions: str
     position_axis: int | str = SEQUENCE_AXIS
-    rest: str
+    rest: str | None = None
     score: str
+    scale: str | None = None
 
     @property
-    def outputs(self) -> tuple[str, str, str]:
+    def outputs(self) -> tuple[str, ...]:
         """The further outputs of its graph."""
-        return self.positions, self.rest, self.score
+        return (self.positions, *([self.rest] if self.rest else []), self.score)
+
+    @property
+    def file(self) -> str:
+        """Of its graph."""
+        return RELEVANCE_GRAPHS[self.graph]
+
+    @property
+    def methods(self) -> tuple[RelevanceMethod, ...]:
+        """What its graph can do."""
+        return ("gradient", "integrated-gradients") if self.graph == "gradient" else (self.graph,)
 
 
 class SimilarityContract(_Part):
@@ -453,7 +476,8 @@ class Contract(_Part):
         generation: How it writes, of an encoder-decoder; the plain graph is then its encoder. None for others.
         projected: Of a tower, a further output of the hidden graph: the last hidden state of each position, projected
             as the embedding is, into the space of both towers, but not normalised; its layer is the last.
-        relevance: None where there is no relevance graph.
+        relevance: Of the graph by Libra; None where there is none.
+        other_relevance: Of those by other methods.
         similarity: Of the embedding; None where its similarities cannot be explained.
         limits: Most positions of symbolic axes, by name.
         derived_axes: Axes of outputs whose size follows from an input's.
@@ -482,6 +506,7 @@ class Contract(_Part):
     hidden_states: tuple[HiddenStateContract, ...] = ()
     projected: HiddenStateContract | None = None
     relevance: RelevanceContract | None = None
+    other_relevance: tuple[RelevanceContract, ...] = ()
     similarity: SimilarityContract | None = None
     patches: PatchContract | None = None
     precision: Precision = "float32"
@@ -535,9 +560,25 @@ class Contract(_Part):
         return self.text is not None and self.text.pairs and scores == (1,)
 
     @property
+    def explained(self) -> tuple[RelevanceContract, ...]:
+        """All relevance graphs, Libra's first."""
+        return (*([self.relevance] if self.relevance else []), *self.other_relevance)
+
+    @property
+    def explaining_files(self) -> list[str]:
+        """Of the relevance graphs, and of those of similarities."""
+        return [*(one.file for one in self.explained), *([SIMILARITY_GRAPH, PARTS_GRAPH] if self.similarity else [])]
+
+    @property
+    def label_methods(self) -> dict[RelevanceMethod, RelevanceContract]:
+        """By which methods it can say what each position did for a label's logit, and the graph of each."""
+        graphs = [one for one in self.explained if one.output == "logits"] if self.labels else []
+        return {method: one for one in graphs for method in one.methods}
+
+    @property
     def explains_labels(self) -> bool:
-        """Whether it can say what each position did for a label's logit."""
-        return self.relevance is not None and self.relevance.output == "logits" and bool(self.labels)
+        """Whether it can say what each position did for a label's logit, by any method."""
+        return bool(self.label_methods)
 
     @property
     def tapped_outputs(self) -> list[str]:
@@ -565,9 +606,8 @@ class Contract(_Part):
                 axes[layer.value_norms] = (BATCH_AXIS, layer.num_heads, layer.key_axis)
             if layer.contribution:
                 axes[layer.contribution] = (BATCH_AXIS, layer.query_axis, layer.key_axis)
-        explained = (self.relevance, self.similarity.relevance if self.similarity else None)
-        for why in (one for one in explained if one is not None):
-            axes |= {why.positions: (BATCH_AXIS, why.position_axis), why.rest: (BATCH_AXIS,), why.score: (BATCH_AXIS,)}
+        for why in (*self.explained, *([self.similarity.relevance] if self.similarity else [])):
+            axes |= dict.fromkeys(why.outputs, (BATCH_AXIS,)) | {why.positions: (BATCH_AXIS, why.position_axis)}
         if self.similarity and self.embedding:
             axes[self.similarity.part] = (BATCH_AXIS, self.embedding.dim)
         return axes | {state.output: (BATCH_AXIS, state.position_axis, state.dim) for state in self.hidden_outputs}
@@ -581,8 +621,7 @@ class Contract(_Part):
             raise ValueError("labels: given without an output named logits")
         if self.embedding and self.embedding.output not in outputs:
             raise ValueError(f"embedding.output: {self.embedding.output!r} is no output")
-        if self.relevance and self.relevance.output not in outputs:
-            raise ValueError(f"relevance.output: {self.relevance.output!r} is no output")
+        self._check_relevance(outputs)
         if self.similarity and (self.embedding is None or self.embedding.output != self.similarity.relevance.output):
             found = self.similarity.relevance.output
             raise ValueError(f"similarity.relevance.output: {found!r}; expected that of embedding")
@@ -601,6 +640,22 @@ class Contract(_Part):
         self._check_grids()
         self._check_class_attention()
         return self
+
+    def _check_relevance(self, outputs: set[str]) -> None:
+        if self.relevance and self.relevance.graph != "libra":
+            raise ValueError(f"relevance.graph: {self.relevance.graph!r}; expected 'libra', others in other_relevance")
+        seen = {"libra"}
+        for one in self.other_relevance:
+            if one.graph in seen:
+                raise ValueError(f"other_relevance: {one.graph!r}; expected each once, and 'libra' in relevance")
+            seen.add(one.graph)
+            if one.graph == "gradient" and one.scale is None:
+                raise ValueError("other_relevance: 'gradient' without scale")
+        for one in self.explained:
+            if one.output not in outputs:
+                raise ValueError(f"relevance.output: {one.output!r} is no output")
+        if self.relevance and self.relevance.rest is None:
+            raise ValueError("relevance.rest: missing; expected that of Libra, which is complete")
 
     def _check_generation(self, generation: GenerationContract) -> None:
         axes, given = generation.source_axes, {spec.name: spec.axes for spec in self.outputs}

@@ -1,7 +1,9 @@
 """Text to token ids, with the tokenizers library."""
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from operator import itemgetter
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +26,8 @@ class Tokens:
         types: int64 [N], which of two texts each is of, as the network is told; None for a single text, all zeros.
         parts: Which of two texts each came from, 0 or 1; None for special ones. Empty like texts, and for single texts.
         unattended: How many at the end others do not attend to, though they have vectors of their own.
+        words: Which word of its text each is of, as the tokenizer tells them apart, counted from 0; None for special
+            ones. Empty like texts.
     """
 
     ids: NDArray[np.int64]
@@ -34,6 +38,7 @@ class Tokens:
     types: NDArray[np.int64] | None = None
     parts: Sequence[int | None] = ()
     unattended: int = 0
+    words: Sequence[int | None] = ()
 
 
 class TextReader:
@@ -72,6 +77,50 @@ class TextReader:
     def spell(self, ids: Sequence[int]) -> list[str]:
         """Return how the vocabulary spells tokens; empty for those that it does not have."""
         return [self._whole.id_to_token(one) or "" for one in ids]
+
+    def text_of(self, ids: Sequence[int], max_bytes: int) -> str:
+        """Return the text that tokens spell, of which this tokenizer makes the same tokens.
+
+        Args:
+            ids: With the special tokens that stand at both ends of a text, or without.
+            max_bytes: Longest text allowed, in UTF-8; so many tokens, too.
+
+        Raises:
+            InputError: It would make others: they are another tokenizer's, say; or the text is empty or too long.
+        """
+        if len(ids) > max_bytes:
+            raise InputError("token_ids", f"{len(ids)} ids", f"at most {max_bytes} (the server's --max-text-bytes)")
+        if strange := [one for one in ids if self._whole.id_to_token(one) is None]:
+            expected = f"ids of the model's own tokenizer, up to {self.largest_id}"
+            raise InputError("token_ids", f"id {strange[0]}", expected)
+        begin, inner = self._without_ends(list(ids))
+        text: str = self._whole.decode(inner, skip_special_tokens=False)
+        check_text("token_ids", text, max_bytes)
+        encoding = _encode(self._whole, text)
+        again = [one for one, added in zip(encoding.ids, encoding.special_tokens_mask, strict=True) if not added]
+        if again != inner:
+            same = sum(1 for _ in itertools.takewhile(lambda pair: pair[0] == pair[1], zip(inner, again, strict=False)))
+            wrong = f"{len(ids)} ids, of which it would make others from the {begin + same + 1}. on"
+            expected = "those that the model's own tokenizer makes of a text, or the text"
+            raise InputError("token_ids", wrong, expected)
+        return text
+
+    def _without_ends(self, ids: list[int]) -> tuple[int, list[int]]:
+        """Return how many special tokens stand before a text, and the tokens between these and those behind it."""
+        begin, end = self._ends()
+        last = len(ids) - len(end)
+        if last >= len(begin) and (ids[: len(begin)], ids[last:]) == (begin, end):
+            return len(begin), ids[len(begin) : last]
+        return 0, ids
+
+    def _ends(self) -> tuple[list[int], list[int]]:
+        """Return the special tokens that stand before and behind a text; what fills it up is none of them."""
+        encoding = _encode(self._whole, "a")
+        found = zip(encoding.ids, encoding.special_tokens_mask, encoding.attention_mask, strict=True)
+        tokens = [(one, bool(is_added)) for one, is_added, is_read in found if is_read]
+        begin = [one for one, _ in itertools.takewhile(itemgetter(1), tokens)]
+        end = [one for one, _ in itertools.takewhile(itemgetter(1), reversed(tokens[len(begin) :]))]
+        return begin, end[::-1]
 
     @property
     def largest_type(self) -> int:
@@ -165,4 +214,5 @@ def _tokens(encoding: Encoding, before: int, *, truncated: bool, positions: bool
         offsets=[(max(start - before, 0), max(end - before, 0)) for start, end in encoding.offsets],
         special=[bool(flag) for flag in encoding.special_tokens_mask],
         truncated=truncated,
+        words=encoding.word_ids,
     )

@@ -11,8 +11,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from artifact.contract import Contract, Precision
-from export.build import Precise, build
+from artifact.contract import RELEVANCE_GRAPHS, Contract, Precision, RelevanceGraph
+from export.build import DEFAULT_RELEVANCE, Precise, build
 from export.errors import NOT_DOWNLOADED, DownloadError, ExportError, SampleError
 from export.known import KNOWN, folder_of, load_source, load_two_towers, locate
 from export.matryoshka import told_by_option
@@ -68,6 +68,13 @@ def export(
         str | None,
         typer.Option(help="sizes that the vectors were trained to be cut to, as 64,128, where config.json has none"),
     ] = None,
+    relevance: Annotated[
+        str,
+        typer.Option(
+            help=f"which relevance graphs to write, of {', '.join(RELEVANCE_GRAPHS)}, with commas; all; or none. "
+            "gradient is for integrated gradients, too"
+        ),
+    ] = ",".join(DEFAULT_RELEVANCE),
     summary: Annotated[bool, typer.Option("--summary", help="print the worst of each check, not every tensor")] = False,
 ) -> None:
     """Export a network to an artifact that the server serves, after checking that it does the same."""
@@ -75,6 +82,7 @@ def export(
     # torch's exporter logs what it skips (torchvision is not needed).
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     try:
+        wanted = _read_relevance(relevance)
         located = locate(source, revision)  # downloads draw their own progress
         if part is None and is_two_towers(folder_of(located)):
             if precision != _FULL:
@@ -86,7 +94,7 @@ def export(
                 )
             with errors.status(f"loading {escape(source)}") as status:
                 towers = load_two_towers(located, image_size, name)
-                both = build_towers(towers, out, lambda step: status.update(f"{towers.name}: {step}"))
+                both = build_towers(towers, out, lambda step: status.update(f"{towers.name}: {step}"), wanted)
             _tell_towers(console, towers, both, worst_only=summary)
             return
         with errors.status(f"loading {escape(source)}") as status:
@@ -102,7 +110,7 @@ def export(
             ending = "" if precision == _FULL else f"-{precision}"
             loaded = replace(loaded, name=name or loaded.name + ending)
             precise = _read_precision(precision, samples, loaded)
-            built = build(loaded, out, lambda step: status.update(f"{loaded.name}: {step}"), precise)
+            built = build(loaded, out, lambda step: status.update(f"{loaded.name}: {step}"), precise, wanted)
     except _EXPECTED as error:
         errors.print(f"[red]error:[/] {escape(str(error))}", highlight=False, soft_wrap=True)
         raise typer.Exit(NOT_DOWNLOADED if isinstance(error, DownloadError) else 1) from error
@@ -115,6 +123,8 @@ def export(
         console.print(f"graphs not run: ONNX Runtime has no {built.contract.precision} on the CPU; accuracy is torch's")
     if built.contract.accuracy:
         console.print(accuracy_table(built.contract))
+    for line in built.left_out:
+        console.print(escape(line), highlight=False, soft_wrap=True)
     state = "unchanged" if built.unchanged else "published"
     if origin := built.contract.origin:
         console.print(f"from {origin.repository} at {origin.revision}", highlight=False, soft_wrap=True)
@@ -134,6 +144,16 @@ def _tell_towers(console: Console, towers: TwoTowers, built: BuiltTowers, *, wor
         console.print(f"from {origin.repository} at {origin.revision}", highlight=False, soft_wrap=True)
     state = "unchanged" if built.unchanged else "published"
     console.print(f"{state} {escape(str(built.folder))}", highlight=False, soft_wrap=True)
+
+
+def _read_relevance(wanted: str) -> tuple[RelevanceGraph, ...]:
+    """Read which relevance graphs are wanted, in the order in which they are written."""
+    names = {"all": list(RELEVANCE_GRAPHS), "none": []}.get(wanted, wanted.split(","))
+    for name in names:
+        if name not in RELEVANCE_GRAPHS:
+            expected = f"some of {', '.join(RELEVANCE_GRAPHS)} with commas, all, or none"
+            raise CheckpointError(f"--relevance: {name!r}; expected {expected}")
+    return tuple(method for method in RELEVANCE_GRAPHS if method in names)
 
 
 def _read_precision(name: str, samples: Path | None, source: Source) -> Precise:

@@ -19,20 +19,18 @@ from artifact.contract import (
     LOWERED_GRAPH,
     NAME_PATTERN,
     PLAIN_GRAPH,
-    RELEVANCE_GRAPH,
     TAPPED_GRAPH,
     WEIGHTS_FILE,
     Contract,
     HiddenStateContract,
     Precision,
-    RelevanceContract,
-    SimilarityContract,
+    RelevanceGraph,
 )
 from artifact.verification import Accuracy, Check
 from export.accuracy import ask_graph, ask_network, measure_accuracy, misses
 from export.compare import LIMITS
 from export.contracts import TOKENIZER_FILE, Written, make_contract
-from export.errors import AccuracyError, PublishError, RelevanceError
+from export.errors import AccuracyError, PublishError
 from export.fold import fold_constants
 from export.graph import externalize
 from export.half_storage import store_halves
@@ -41,8 +39,8 @@ from export.onnx_file import DEFAULT_LONGEST
 from export.probe import Axes, declare_axes, find_axes, find_limits, find_longest, run_graph
 from export.publish import next_version, publish, same_as_newest, staging_folder, write_contract
 from export.quantize import Quantizer
+from export.reach import Reach
 from export.references import Reference, reference_of, reference_of_graph
-from export.relevance.graph import add_relevance
 from export.room import check_room
 from export.served import GRAPHS, check_loads
 from export.similarity import write_similarity
@@ -53,9 +51,10 @@ from export.tapping.tap import FUSED_RULES, RULES, Tap, tap, tap_lowered
 from export.traits import Feed, Traits
 from export.verify import verify
 from export.verify_steps import verify_steps
+from export.write_relevance import Base, Explained, write_relevance
 from export.write_steps import STEP_GRAPHS, write_steps
 
-_SCORE_AXES = 2  # [batch, column]
+DEFAULT_RELEVANCE: tuple[RelevanceGraph, ...] = ("libra",)
 _DTYPES: dict[Precision, torch.dtype] = {
     "float32": torch.float32,
     "float16": torch.float16,
@@ -65,11 +64,19 @@ _DTYPES: dict[Precision, torch.dtype] = {
 
 @dataclass(frozen=True)
 class Built:
-    """Where the artifact lies, its contract, and whether it was there already."""
+    """What was published.
+
+    Attributes:
+        folder: Where the artifact lies.
+        contract: Its own.
+        unchanged: Whether it was there already.
+        left_out: What it has not, though it was asked for, and why, a line each.
+    """
 
     folder: Path
     contract: Contract
     unchanged: bool
+    left_out: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -86,7 +93,11 @@ class Precise:
 
 
 def build(
-    source: Source, out: Path, report: Callable[[str], None] = lambda step: None, precise: Precise | None = None
+    source: Source,
+    out: Path,
+    report: Callable[[str], None] = lambda step: None,
+    precise: Precise | None = None,
+    relevance: Sequence[RelevanceGraph] = DEFAULT_RELEVANCE,
 ) -> Built:
     """Export a network and publish it as the next version.
 
@@ -95,6 +106,7 @@ def build(
         out: The models folder.
         report: Called with a line as each step begins.
         precise: Another precision than float32.
+        relevance: Which relevance graphs to write, where the network allows them.
 
     Raises:
         PublishError: The name cannot be a folder's, or the version exists.
@@ -134,6 +146,9 @@ def build(
         if precise.precision in LIMITS:  # ONNX Runtime cannot run the others on the CPU
             reference = _reference(source, written)
             checks = verify(reference, staging, source.traits, written, precise.precision)
+        explained = _explain(source, written, staging, precise, relevance, report)
+        written = replace(written, relevance=explained.contracts, similarity=explained.similarity)
+        checks += explained.checks
         if source.writing:
             report("verifying a step of the decoder")
             checks += verify_steps(source.writing, source.traits, staging)
@@ -146,8 +161,10 @@ def build(
             check_loads(staging, contract)
         same = same_as_newest(out, contract)
         if same is not None:
-            return Built(out / source.name / str(same), contract.model_copy(update={"version": same}), unchanged=True)
-        return Built(publish(staging, out, contract), contract, unchanged=False)
+            return Built(
+                out / source.name / str(same), contract.model_copy(update={"version": same}), True, explained.left_out
+            )
+        return Built(publish(staging, out, contract), contract, False, explained.left_out)
 
 
 def _check_precision(precise: Precise) -> None:
@@ -245,58 +262,29 @@ def _write_graphs(
         onnx.save_model(contributing, folder / CONTRIBUTIONS_GRAPH)
     hidden, further = _write_hidden(plain, states, source, folder, runs_here=runs_here)
     projected = describe_projected(states.names, further) if hidden else None
-    relevance: RelevanceContract | None = None
-    similarity: SimilarityContract | None = None
-    told: Mapping[str, Axes] = {}
-    if precise.precision == "float32" and not source.writing:
-        explained = lowered if lowered is not None else tapped
-        relevance, told = _write_relevance(explained, plain, source, axes, folder, report)
-        similarity, compared = write_similarity(explained, plain, source.traits, axes, folder, report)
-        told = {**told, **compared}
-    every = {**further, **told, **axes}
-    return Written(plain, taps, every, kinds, found.derived, contributions, hidden, projected, relevance, similarity)
+    return Written(plain, taps, {**further, **axes}, kinds, found.derived, contributions, hidden, projected)
 
 
-def _write_relevance(
-    lowered: ModelProto,
-    plain: ModelProto,
+def _explain(
     source: Source,
-    axes: Mapping[str, Axes],
+    written: Written,
     folder: Path,
+    precise: Precise,
+    wanted: Sequence[RelevanceGraph],
     report: Callable[[str], None],
-) -> tuple[RelevanceContract | None, Mapping[str, Axes]]:
-    """Write the relevance graph of logits, and the axes of its outputs; none where it has none."""
-    output = "logits"
-    if len(axes.get(output, ())) != _SCORE_AXES or axes[output][:1] != (BATCH_AXIS,):
-        return None, {}
-    graph, kept = ModelProto(), {value.name for value in plain.graph.output}
-    graph.CopyFrom(lowered)
-    for value in [value for value in graph.graph.output if value.name not in kept]:
-        graph.graph.output.remove(value)
-    try:
-        graph, names = add_relevance(graph, folder, output)
-    except RelevanceError as error:
-        report(f"no relevance of {output}: {error}")
-        return None, {}
-    path = folder / RELEVANCE_GRAPH
-    onnx.save_model(graph, path)
-    found = find_axes(run_graph(path), source.traits).axes
-    batch, position = found[names.positions]
-    if batch != BATCH_AXIS or position is None:
-        path.unlink()
-        report(f"no relevance of {output}: its positions are [{batch or '?'}, {position or '?'}]")
-        return None, {}
-    declare_axes(graph, found)
-    onnx.save_model(graph, path)
-    contract = RelevanceContract(
-        output=output,
-        weights=names.weights,
-        positions=names.positions,
-        position_axis=position,
-        rest=names.rest,
-        score=names.score,
-    )
-    return contract, found
+) -> Explained:
+    """Write the graphs that explain scores and similarities, of what is computed in float32 and does not write."""
+    if precise.precision != "float32" or source.writing or not wanted:
+        return Explained()
+    report("explaining")
+    tapped = folder / (LOWERED_GRAPH if (folder / LOWERED_GRAPH).exists() else TAPPED_GRAPH)
+    lowered = onnx.load_model(tapped, load_external_data=False)
+    reach = Reach(source.traits, written.axes, written.derived)
+    base = Base(source, written.plain, lowered, written.taps, reach, folder)
+    found = write_relevance(base, wanted, report)
+    if "libra" in wanted:
+        write_similarity(base, found, report)
+    return found
 
 
 def _write_hidden(

@@ -13,7 +13,6 @@ from artifact.contract import (
     LOWERED_GRAPH,
     PARTS_GRAPH,
     PLAIN_GRAPH,
-    RELEVANCE_GRAPH,
     SEQUENCE_AXIS,
     SIMILARITY_GRAPH,
     TAPPED_GRAPH,
@@ -62,8 +61,7 @@ LIMITS: dict[Precision, Limits] = {
 }
 ALONE = "row alone"
 _SEED = 0
-# Beside the plain and the tapped graph.
-_BESIDE = (CONTRIBUTIONS_GRAPH, HIDDEN_GRAPH, RELEVANCE_GRAPH, SIMILARITY_GRAPH, PARTS_GRAPH)
+_BESIDE = (CONTRIBUTIONS_GRAPH, HIDDEN_GRAPH)  # beside the plain and the tapped graph
 
 
 @dataclass(frozen=True, eq=False)
@@ -115,16 +113,28 @@ def compare_case(reference: Reference, graphs: Graphs, case: Case, *, lowered: b
     further = {name: run(sessions[name], case.feed) for name in _BESIDE if name in sessions}
     for name, found in further.items():
         yield from _compare_plain(sessions[name], graphs, from_plain, found, case)
-    for name in further.keys() & {RELEVANCE_GRAPH, SIMILARITY_GRAPH}:
-        yield _check_complete(graphs, further[name], case)
-    if PARTS_GRAPH in further:
-        yield from _check_parts(graphs, further[PARTS_GRAPH][PART], case)
     if limits.torch:
         found = {**further.get(HIDDEN_GRAPH, {}), **from_tapped, **from_plain}
         yield from _compare_reference(reference, graphs, found, case, limits.torch)
     if lowered and LOWERED_GRAPH in sessions:
         for name, array in run(sessions[LOWERED_GRAPH], case.feed).items():
             yield difference(name, "lowered form", array, from_tapped[name], case, graphs, limits.lowered)
+
+
+def compare_relevance(graphs: Graphs, name: str, case: Case) -> Iterator[Difference]:
+    """Yield how a relevance graph differs from the plain one in one case, and how far it is from adding up if it is to.
+
+    Args:
+        graphs: The plain one and that; beside a parts graph that of the similarity, with which it is compared.
+        name: Its file.
+        case: What both are run on.
+    """
+    from_plain, found = run(graphs.sessions[PLAIN_GRAPH], case.feed), run(graphs.sessions[name], case.feed)
+    yield from _compare_plain(graphs.sessions[name], graphs, from_plain, found, case)
+    if REST in found:
+        yield _check_complete(graphs, found, case)
+    if name == PARTS_GRAPH:
+        yield from _check_parts(graphs, found[PART], case)
 
 
 def _check_complete(graphs: Graphs, found: Mapping[str, Array], case: Case) -> Difference:

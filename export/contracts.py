@@ -46,7 +46,7 @@ class Written:
         contributions: Outputs of the third graph, by layer.
         states: The hidden states that the hidden graph gives; none where there is no such graph.
         projected: What it gives besides, of a tower; see Contract.
-        relevance: What the relevance graph gives; None where there is none.
+        relevance: What the relevance graphs give.
         similarity: What similarity and parts graph give; None where there are none.
     """
 
@@ -58,7 +58,7 @@ class Written:
     contributions: Mapping[int, str]
     states: tuple[HiddenStateContract, ...] = ()
     projected: HiddenStateContract | None = None
-    relevance: RelevanceContract | None = None
+    relevance: tuple[RelevanceContract, ...] = ()
     similarity: SimilarityContract | None = None
 
 
@@ -94,7 +94,8 @@ def _describe(source: Source, written: Written, folder: Path, version: int) -> C
         attention=tuple(_attention_contract(one, written, traits.windows, patches) for one in written.taps),
         hidden_states=written.states,
         projected=written.projected,
-        relevance=written.relevance,
+        relevance=next((one for one in written.relevance if one.graph == "libra"), None),
+        other_relevance=tuple(one for one in written.relevance if one.graph != "libra"),
         similarity=written.similarity,
         patches=patches,
         limits={axis: traits.limit(axis) for axis in traits.axes},

@@ -81,11 +81,34 @@ _GRAPHS = {
         turned = Neg (sums)
         entropies = Max (turned, zero)
     }""",
-    "mean_distance": """(float[B, H, Q, K] weights, float[Q, K] apart) => (float[B, H] distances) {
+    "mean_distance": """(float[B, H, Q, K] weights, float[Q, K] apart, float[K] counted, int64[R] rows)
+        => (float[B, H] distances) {
         weighed = Mul (weights, apart)
         last = Constant <value_ints = [-1]> ()
-        of_queries = ReduceSum <keepdims = 0> (weighed, last)
-        distances = ReduceMean <axes = [-1], keepdims = 0> (of_queries)
+        sums = ReduceSum <keepdims = 0> (weighed, last)
+        of_counted = Mul (weights, counted)
+        left = ReduceSum <keepdims = 0> (of_counted, last)
+        zero = Constant <value_float = 0.0> ()
+        one = Constant <value_float = 1.0> ()
+        positive = Greater (left, zero)
+        divisors = Where (positive, left, one)
+        means = Div (sums, divisors)
+        of_rows = Gather <axis = 2> (means, rows)
+        distances = ReduceMean <axes = [-1], keepdims = 0> (of_rows)
+    }""",
+    "as_one_head": """(float[B, Q, K] values) => (float[B, 1, Q, K] of_one) {
+        head = Constant <value_ints = [1]> ()
+        of_one = Unsqueeze (values, head)
+    }""",
+    "received": """(float[B, H, Q, K] weights) => (float[B, H, K] means) {
+        means = ReduceMean <axes = [2], keepdims = 0> (weights)
+    }""",
+    "sum_places": """(float[B, H, Q, K] weights, int64[P] places) => (float[B, H] sums) {
+        flat_shape = Constant <value_ints = [0, 0, -1]> ()
+        flat = Reshape (weights, flat_shape)
+        chosen = Gather <axis = 2> (flat, places)
+        last = Constant <value_ints = [-1]> ()
+        sums = ReduceSum <keepdims = 0> (chosen, last)
     }""",
     "largest": """(float values, int64[1] count) => (float top, int32 places) {
         top, found = TopK (values, count)

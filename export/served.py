@@ -20,10 +20,7 @@ from artifact.contract import (
     CONTRIBUTIONS_GRAPH,
     HIDDEN_GRAPH,
     LOWERED_GRAPH,
-    PARTS_GRAPH,
     PLAIN_GRAPH,
-    RELEVANCE_GRAPH,
-    SIMILARITY_GRAPH,
     TAPPED_GRAPH,
     Contract,
 )
@@ -34,10 +31,7 @@ from export.session import run_session
 from server.engine.prepacked_weights import packed
 from server.engine.session import make_options
 
-GRAPHS = (
-    *(PLAIN_GRAPH, TAPPED_GRAPH, LOWERED_GRAPH, CONTRIBUTIONS_GRAPH, HIDDEN_GRAPH),
-    *(RELEVANCE_GRAPH, SIMILARITY_GRAPH, PARTS_GRAPH),
-)
+GRAPHS = (PLAIN_GRAPH, TAPPED_GRAPH, LOWERED_GRAPH, CONTRIBUTIONS_GRAPH, HIDDEN_GRAPH)
 SECONDS = 600
 
 

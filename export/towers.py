@@ -11,14 +11,14 @@ from typing import Any
 import numpy as np
 import torch
 
-from artifact.contract import PLAIN_GRAPH, Contract, read_contract
+from artifact.contract import PLAIN_GRAPH, Contract, RelevanceGraph, read_contract
 from artifact.dtypes import Array
 from artifact.errors import ContractError
 from artifact.files import hash_file, versions
 from artifact.installed import installed_version
 from artifact.towers import IMAGE_TOWER, TEXT_TOWER, TOWERS_FILE, TowersContract, contract_paths, read_towers
 from artifact.verification import Check
-from export.build import build
+from export.build import DEFAULT_RELEVANCE, build
 from export.cases import make_cases
 from export.errors import VerificationError
 from export.publish import next_version, publish, staging_folder, write_contract
@@ -45,8 +45,13 @@ class BuiltTowers:
     unchanged: bool
 
 
-def build_towers(towers: TwoTowers, out: Path, report: Callable[[str], None] = lambda step: None) -> BuiltTowers:
-    """Export both towers and publish them as the next version of one model.
+def build_towers(
+    towers: TwoTowers,
+    out: Path,
+    report: Callable[[str], None] = lambda step: None,
+    relevance: Sequence[RelevanceGraph] = DEFAULT_RELEVANCE,
+) -> BuiltTowers:
+    """Export both towers and publish them as the next version of one model; the arguments are those of build.
 
     Raises:
         ExportError: As build; or the scores of the graphs differ from the library's; nothing was published.
@@ -58,7 +63,7 @@ def build_towers(towers: TwoTowers, out: Path, report: Callable[[str], None] = l
             def tell(step: str, place: str = place) -> None:
                 report(f"{place}: {step}")
 
-            built = build(source, Path(work, place), tell)
+            built = build(source, Path(work, place), tell, relevance=relevance)
             shutil.move(built.folder, staging / place)
             tower = built.contract.model_copy(update={"version": next_version(out, towers.name)})
             write_contract(staging / place, tower)

@@ -59,7 +59,7 @@ _SLOW = (
     *("server/api/open_inference/test_reload", "server/api/open_inference/test_tritonclient"),
     *("server/engine/test_prepacked_weights", "server/scheduling/test_accounting", "server/transport"),
     *("server/api/open_inference/test_models", "server/api/open_inference/test_shared_memory"),
-    *("deploy/test_pins", "model/test_checkpoint"),
+    *("deploy/test_pins", "e2e/test_notebook", "model/test_checkpoint"),
     *("deploy/test_files", "server/repository/test_start", "server/telemetry/test_tracing", "server/test_app"),
 )
 collect_ignore = [path for path, package in _NEEDS.items() if find_spec(package) is None]

@@ -136,7 +136,9 @@ class AsyncManyCalls(AsyncCalls):
             return [told(found, request, options.get("attention"))]
 
         each = inputs if isinstance(inputs, AsyncIterable) else iterate(kind, inputs)
-        return answer_each_async(kind, each, most, ask, single=True, raise_errors=raise_errors)
+        return answer_each_async(
+            kind, each, most, ask, seconds=self._to.seconds(timeout), single=True, raise_errors=raise_errors
+        )
 
     def _many(
         self,
@@ -170,4 +172,6 @@ class AsyncManyCalls(AsyncCalls):
             told_each(found, request, options.get("attention"))
             return found
 
-        return answer_each_async(kind, inputs, most, ask, single=False, raise_errors=raise_errors)
+        return answer_each_async(
+            kind, inputs, most, ask, seconds=self._to.seconds(timeout), single=False, raise_errors=raise_errors
+        )

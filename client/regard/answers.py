@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from regard.attention import Attention, AttentionKind, AttentionWindow, PatchGrid, Token
 from regard.errors import RegardError
 from regard.hidden_states import HiddenStates
-from regard.relevance import Relevance
+from regard.relevance import Relevance, RelevanceMethod
 
 TextRole = Literal["document", "query"]
 VectorFormat = Literal["float32", "float16", "int8", "binary"]
@@ -180,6 +180,7 @@ class Model:
         takes_pairs: Whether two texts may be one input of classify and attend.
         can_rank: Whether rank is possible.
         can_explain: Whether classify can say why: its argument relevance.
+        relevance_methods: By which methods it can.
         can_explain_similarity: Whether compare can.
         activation: What makes scores of logits: "softmax", "sigmoid" or "identity"; "" where the model's own files do
             not say. Classify takes the softmax in any case.
@@ -219,6 +220,7 @@ class Model:
     takes_pairs: bool = False
     can_rank: bool = False
     can_explain: bool = False
+    relevance_methods: tuple[RelevanceMethod, ...] = ()
     can_explain_similarity: bool = False
     activation: str = ""
     hidden_state_layers: tuple[HiddenStateLayer, ...] = ()
@@ -284,7 +286,8 @@ class Classification:
         attention: None unless asked for.
         hidden_states: Likewise.
         timings: Of this request.
-        relevance: As attention.
+        relevance: As attention; of several labels that of the first.
+        relevances: Of each label that was asked for, in their order.
     """
 
     model: str
@@ -295,6 +298,7 @@ class Classification:
     timings: Timings
     hidden_states: HiddenStates | None = None
     relevance: Relevance | None = None
+    relevances: tuple[Relevance, ...] = ()
 
     def __repr__(self) -> str:
         labels = ", ".join(f"{label.name} {label.probability:.4g}" for label in self.labels)

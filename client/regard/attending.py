@@ -33,6 +33,7 @@ from regard.growing import steps
 from regard.matrices import Matrix, attended, in_shares, layer_name, matrices, unit_name
 from regard.results import RESULT_SUFFIXES, is_results
 from regard.sources import InputError, Source, is_folder, read_pair, read_photos
+from regard.start import explorer_settings
 from regard.tables import tables
 from regard.terminal import numbers_table, token_picture
 from regard.views import (
@@ -127,6 +128,17 @@ OutputOption = Annotated[
         "numbers: .jsonl, .npz, .parquet.",
     ),
 ]
+OpenOption = Annotated[
+    bool, typer.Option("--open", help="Show it on the page of regard explore instead, and print a link to it.")
+]
+PageOption = Annotated[
+    str,
+    typer.Option(
+        metavar="HOST:PORT",
+        envvar="REGARD_PAGE",
+        help="Of --open: where the page runs; where none does, it is started.",
+    ),
+]
 CompareOption = Annotated[str, typer.Option(metavar="MODEL", help="Put this model beside it.")]
 
 
@@ -147,12 +159,14 @@ def attend(
     prompt: PromptOption = "",
     truncate: TruncateOption = False,
     as_json: JsonOption = False,
+    open_page: OpenOption = False,
+    page: PageOption = "127.0.0.1:8080",
 ) -> None:
     """Show what a transformer attends to: a picture for photos, token by token for texts, a sheet for many."""
     check_output(output, (*_SUFFIXES, *RESULT_SUFFIXES))
     is_bulk = bulk.wants(sources, output) or bulk.lines or len(sources) > 1
     if is_bulk:
-        _refuse_for_many({"--pair": pair, "--compare": compare, "--json": as_json})
+        _refuse_for_many({"--pair": pair, "--compare": compare, "--json": as_json, "--open": open_page})
     if is_results(output):
         asked = {**dataclasses.asdict(options), "prompt": prompt, "truncate": truncate}
         _write_many(Work(context.obj, "attend", sources, bulk, output, asked), options, model, prompt, truncate)
@@ -167,6 +181,14 @@ def attend(
     view = choose_view(options, is_photo=given.image is not None)
     client: Client = context.obj
     models = _models(client, given, model, compare)
+    if open_page:
+        for option, value in {"-o": output, "--json": as_json, "--prompt": prompt}.items():
+            if value:
+                raise InputError(f"{option}: with --open it is shown on the page alone; expected none")
+        from regard.opening import open_on_page  # Starlette is needed here alone
+
+        open_on_page(page, explorer_settings(context), given, models, view, options, style, truncate=truncate)
+        return
     answers = [_ask(client, given, each, view, options, prompt, truncate) for each in models]
     if as_json:
         for answer in answers:

@@ -3,12 +3,12 @@
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
-from regard.checks import MAX_INT32, choice, flag, integer, integers, real
+from regard.checks import MAX_INT32, choice, flag, integer, integers, invalid, items, real
 from regard.errors import InvalidCall
 
 if TYPE_CHECKING:
@@ -20,6 +20,26 @@ AttentionKind = Literal["self", "causal", "cross", "unspecified"]
 HeadReduction = Literal["mean", "max", "min"]
 TextOfPair = Literal["first", "second"]
 Measure = Literal["weights", "rollout", "entropy", "distance", "contribution", "contribution_rollout"]
+
+Statistic = Literal[
+    "entropy",
+    "distance",
+    "first",
+    "separator",
+    "registers",
+    "special",
+    "sink",
+    "previous",
+    "next",
+    "current",
+    "duplicate",
+    "induction",
+    "region",
+    "norm",
+]
+STATISTICS: tuple[Statistic, ...] = get_args(Statistic)
+Span = tuple[int, int]
+Rectangle = tuple[float, float, float, float]
 
 
 class _Numbered(Protocol):
@@ -72,6 +92,12 @@ class AttentionRequest:
         renormalize: Divide rows by the sum of what is left of them.
         rows_of_text: Of a pair: only the rows of its "first" or "second" text, without special tokens.
         keys_of_text: Of a pair: only the keys of one text; with rows_of_text, what one text attends to in the other.
+        statistics: Numbers that the server makes of each head's rows and sends instead of them, [H, S]: "entropy",
+            "distance", attention to the "first" position, "separator", "registers", "special" positions, a "sink", the
+            "previous", "next" and "current" position, "duplicate" and "induction" patterns, a "region", and the "norm"
+            of what is added. The documentation's page "Over a data set" says what each is.
+        spans: Of "region" in a text: its parts, (start, end) in code points.
+        boxes: Of "region" in an image: (left, top, right, bottom) in pixels of the sent image.
 
     Raises:
         InvalidArgument: A field has another type or value than the ones above. It is a ValueError too.
@@ -92,6 +118,9 @@ class AttentionRequest:
     renormalize: bool = False
     rows_of_text: TextOfPair | None = None
     keys_of_text: TextOfPair | None = None
+    statistics: tuple[Statistic, ...] = ()
+    spans: tuple[Span, ...] = ()
+    boxes: tuple[Rectangle, ...] = ()
 
     def __post_init__(self) -> None:
         for name, choices in _CHOICES.items():
@@ -103,6 +132,14 @@ class AttentionRequest:
         integer("attention top_k", self.top_k, 0, MAX_INT32)
         if self.residual_share is not None:
             real("attention residual_share", self.residual_share)
+        for statistic in items("attention statistics", self.statistics, "names of statistics"):
+            choice("attention statistics", statistic, STATISTICS)
+        for span in items("attention spans", self.spans, "pairs of a start and an end"):
+            if len(integers("attention spans", span)) != 2:
+                raise invalid("attention spans", span, "a start and an end")
+        for box in items("attention boxes", self.boxes, "left, top, right and bottom of each"):
+            if len([real("attention boxes", edge) for edge in items("attention boxes", box, "four numbers")]) != 4:
+                raise invalid("attention boxes", box, "left, top, right and bottom")
 
 
 @dataclass(frozen=True)
@@ -223,6 +260,7 @@ class LayerAttention:
         window: Where it attends in windows, of which the keys are positions; else None.
         class_attention: Whether its one query is the class token, and its keys are that, then the patches, whatever
             the grid says of prefix tokens.
+        statistics: Which lie along "statistic", where some were asked for; queries are empty where all were averaged.
     """
 
     layer: int
@@ -237,6 +275,7 @@ class LayerAttention:
     covered_layers: tuple[int, ...] = ()
     window: AttentionWindow | None = None
     class_attention: bool = False
+    statistics: tuple[Statistic, ...] = ()
 
     def __repr__(self) -> str:
         sizes = ", ".join(f"{axis} {size}" for axis, size in zip(self.axes, self.weights.shape, strict=True))
@@ -356,8 +395,8 @@ class Attention:
         return to_dataframe(self)
 
     def _repr_html_(self) -> str:
-        """Show the last layer in a notebook: pointing at a cell tells its number."""
-        from regard.showing import to_html
+        """Show the last layer in a notebook: pointing at a cell tells its number, and shows what its row attends to."""
+        from regard.notebook_html import to_html
 
         return to_html(self)
 

@@ -15,9 +15,9 @@ import grpc
 
 from regard import checks
 from regard.answers import Model
-from regard.errors import FailedPrecondition, InvalidArgument, InvalidCall, RegardError
+from regard.errors import DeadlineExceeded, FailedPrecondition, InvalidArgument, InvalidCall, RegardError
 from regard.inputs import read_file, read_pair
-from regard.pace import MOST_BYTES, Gate, Pace, Patience, is_of_all
+from regard.pace import MOST_BYTES, Gate, Pace, Patience, Silence, is_of_all
 
 Kind = Literal["images", "texts", "pairs"]
 _PLACE = re.compile(r"^(images|texts|pairs)\[(\d+)\]")
@@ -82,11 +82,13 @@ class Bulk:
         pace: How many inputs a call has.
         single: Whether a call takes one input alone: its errors are then those of the input.
         gate: Closed while the server is full.
+        silence: In which calls run out of time.
     """
 
     pace: Pace
     single: bool = False
     gate: Gate = field(default_factory=Gate)
+    silence: Silence = field(default_factory=lambda: Silence(None))
 
     def answer_part(self, part: Part) -> Steps:
         """Answer a part, step by step.
@@ -109,9 +111,11 @@ class Bulk:
             while seconds := self.gate.seconds:
                 yield seconds
             began = time.monotonic()
+            self.silence.asked()
             try:
                 answers = yield part
             except RegardError as error:
+                self._listen(error)
                 wait = patience.wait_seconds(error)
                 if wait is None and is_of_all(error):
                     raise
@@ -123,8 +127,23 @@ class Bulk:
                 if wait is None:
                     return {part[0].index: _named(error, part)}
             else:
+                self.silence.answered()
                 self.pace.answered(len(part), time.monotonic() - began)
                 return {one.index: _named(answer, part) for one, answer in zip(part, answers, strict=True)}
+
+    def _listen(self, error: RegardError) -> None:
+        """Take a call that failed for an answer, unless it ran out of time.
+
+        Raises:
+            DeadlineExceeded: All calls did, for too long.
+        """
+        if not isinstance(error, DeadlineExceeded):
+            self.silence.answered()
+        elif self.silence.is_over:
+            wrong = (
+                f"no call was answered for {self.silence.most_seconds:g} s, several times its timeout: the server hangs"
+            )
+            raise DeadlineExceeded(error.code, wrong) from error
 
     def _halves(self, part: Part, *, is_busy: bool) -> Generator[float | Part, Any, dict[int, Any]]:
         """Find the input at fault, or learn that calls were too large."""

@@ -22,7 +22,7 @@ import grpc
 from regard import checks
 from regard.bulk import Bulk, Cutter, Kind, Part
 from regard.errors import RegardError
-from regard.pace import CALLS, Pace
+from regard.pace import CALLS, Pace, Silence
 
 _AHEAD = 2 * CALLS
 """Parts that are asked for or answered and not yet taken: what bounds the memory."""
@@ -63,7 +63,14 @@ AsyncAsk = Callable[[Sequence[Any]], Awaitable[Sequence[Any]]]
 
 
 def answer_each(
-    kind: Kind, inputs: Iterable[Any], most: Callable[[], int], ask: Ask, *, single: bool, raise_errors: bool
+    kind: Kind,
+    inputs: Iterable[Any],
+    most: Callable[[], int],
+    ask: Ask,
+    *,
+    seconds: float | None,
+    single: bool,
+    raise_errors: bool,
 ) -> Iterator[Any]:
     """Yield the answer to each input or its error, in order.
 
@@ -72,10 +79,11 @@ def answer_each(
         inputs: They may be endless.
         most: Says how many inputs a call takes.
         ask: Makes a call of several inputs; returns an answer or an error for each.
+        seconds: How long a call may take; None for no limit.
         single: Whether a call takes one alone.
         raise_errors: Raise the first error of an input instead.
     """
-    bulk, running, ahead = Bulk(Pace(most()), single), Running(), deque[Future[list[Any]]]()
+    bulk, running, ahead = Bulk(Pace(most()), single, silence=Silence(seconds)), Running(), deque[Future[list[Any]]]()
     cutter = Cutter(kind, bulk.pace)
 
     def answer(part: Part) -> list[Any]:
@@ -114,11 +122,12 @@ async def answer_each_async(
     most: Callable[[], Awaitable[int]],
     ask: AsyncAsk,
     *,
+    seconds: float | None,
     single: bool,
     raise_errors: bool,
 ) -> AsyncIterator[Any]:
     """As `answer_each`, for asyncio."""
-    bulk, ahead = Bulk(Pace(await most()), single), deque[asyncio.Task[list[Any]]]()
+    bulk, ahead = Bulk(Pace(await most()), single, silence=Silence(seconds)), deque[asyncio.Task[list[Any]]]()
     cutter, free = Cutter(kind, bulk.pace), asyncio.Semaphore(CALLS)
 
     async def answer(part: Part) -> list[Any]:

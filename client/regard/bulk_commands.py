@@ -23,6 +23,7 @@ BULK_OPTIONS = {
     "column": typer.Option(metavar="NAME", help="Take this column of tables, .csv or .parquet."),
     "as_text": typer.Option("--text/--file", help="Arguments (or a column) are texts, or files (default: by a look)."),
     "resume": typer.Option("--resume", help="Of -o: go on after what an interrupted run has written."),
+    "retry_errors": typer.Option("--retry-errors", help="Of -o: ask again for inputs that have errors, then go on."),
 }
 
 
@@ -34,6 +35,7 @@ class BulkOptions:
     column: str | None = None
     as_text: bool | None = None
     resume: bool = False
+    retry_errors: bool = False
 
     @property
     def gathering(self) -> Gathering:
@@ -48,8 +50,9 @@ class BulkOptions:
         """
         if self.lines and self.column is not None:
             raise typer.BadParameter("expected no --lines with it", param_hint="--column")
-        if self.resume and not is_results(output):
-            raise typer.BadParameter("expected -o with a .jsonl, .npz or .parquet", param_hint="--resume")
+        for flag, is_set in (("--resume", self.resume), ("--retry-errors", self.retry_errors)):
+            if is_set and not is_results(output):
+                raise typer.BadParameter("expected -o with a .jsonl, .npz or .parquet", param_hint=flag)
         return is_results(output) or self.gathering.is_bulk(arguments)
 
 
@@ -104,10 +107,13 @@ class Work:
         self._write(self.output, model, ask)
 
     def _write(self, output: Path, model: str, ask: Callable[[str, Source, dict[str, Any]], Iterator[Any]]) -> None:
-        results = Results(output, self.options.resume, {"task": self.task, "model": model, **self.asked})
+        asked = {"task": self.task, "model": model, **self.asked}
+        results = Results(output, self.options.resume, asked, self.options.retry_errors)
         results.check()
         if results.is_done:
+            results.read()
             typer.echo(f"regard: {output} is whole already", err=True)
+            _tell_errors(results.errors, results.total, _RETRY)
             return
         done = 0
         try:
@@ -123,7 +129,7 @@ class Work:
             raise
         results.finish()
         tell_written(output)
-        _tell_errors(results.errors, done, 'see the column "error"')
+        _tell_errors(results.errors, results.total, _RETRY)
 
     def _answers(
         self,
@@ -148,6 +154,7 @@ class Work:
             yield source, answer
 
 
+_RETRY = 'see the column "error"; --retry-errors asks for them again'
 _KINDS = {"text": "a text", "image": "a photo"}
 
 

@@ -15,13 +15,13 @@ from regard.compare_calls import CompareCalls
 from regard.generate_calls import GenerateCalls
 from regard.hidden_states import HiddenStatesRequest
 from regard.inputs import ImageSource
-from regard.many import ManyCalls
 from regard.origin import told
 from regard.relevance import RelevanceRequest
+from regard.study_calls import StudyCalls
 from regard.v1 import regard_pb2 as rpc
 
 
-class Client(ManyCalls, AlignCalls, CompareCalls, GenerateCalls):
+class Client(StudyCalls, AlignCalls, CompareCalls, GenerateCalls):
     """A blocking client. It connects at the first call, may be shared by threads, and is closed by `with` or `close`.
 
     Every method raises a `RegardError` where the call fails: `InvalidArgument` for an argument that cannot be used,

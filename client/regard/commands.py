@@ -35,8 +35,9 @@ from regard.generating import generate
 from regard.lines import ask_each, read_lines
 from regard.ranking import rank
 from regard.sources import InputError, Source, Task, read_labels, read_pair, read_source
-from regard.start import connect, new_app
+from regard.start import connect, explorer_settings, new_app
 from regard.states_file import STATES_OPTIONS, StatesOptions
+from regard.studying import study
 from regard.summaries import show_vector
 from regard.terminal import TABLE_CELLS, clean, cosine_table, labels_line, labels_table, models_list, models_table
 
@@ -210,6 +211,7 @@ app.command(epilog=EXAMPLES["rank"])(rank)
 app.command(epilog=EXAMPLES["align"])(align)
 app.command(epilog=EXAMPLES["compare"])(compare)
 app.command(epilog=EXAMPLES["attend"])(attend)
+app.command(epilog=EXAMPLES["study"])(study)
 app.command(epilog=EXAMPLES["generate"])(generate)
 
 
@@ -224,13 +226,11 @@ def explore(
     ] = None,
 ) -> None:
     """Show attention on a page in the browser: drop a photo or type a text, point at a patch or a token."""
-    from regard.explorer import Settings, read_address  # Starlette is needed here alone
+    from regard.explorer import read_address  # Starlette is needed here alone
     from regard.explorer import serve as serve_page
 
-    asked = context.parent.params if context.parent is not None else {}
     address = read_address(listen, allow_remote=allow_remote)
-    names = frozenset((*(host_name or ()), address.host))
-    settings = Settings(asked["server"], asked["timeout"], host_names=names, identity=context.meta["identity"])
+    settings = explorer_settings(context, *(host_name or ()), address.host)
     serve_page(settings, address, open_page=open_page)
 
 

@@ -46,7 +46,7 @@ class SimilarityRelevance:
 
     def _repr_html_(self) -> str:
         """Show it in a notebook: pointing at a cell tells its number."""
-        from regard.showing import pairs_html
+        from regard.relevance_html import pairs_html
 
         return pairs_html(self)
 

@@ -27,7 +27,7 @@ from regard.answers import (
 )
 from regard.attention import Attention, AttentionKind, AttentionWindow, Box, LayerAttention, PatchGrid, Token
 from regard.comparison import Comparison, SimilarityRelevance
-from regard.encoding import MEASURES, TEXTS_OF_PAIR
+from regard.encoding import MEASURES, RELEVANCE_METHODS, STATISTIC_NUMBERS, TEXTS_OF_PAIR
 from regard.errors import RegardError, from_input_error
 from regard.hidden_states import HiddenStates, LayerHiddenStates
 from regard.origin import Origin, keep
@@ -45,6 +45,8 @@ _KINDS: dict[pb.AttentionKind, AttentionKind] = {
 _MAX_PAIRS = 2**26  # queries times keys of a layer with windows; SAM at 1,024 pixels has 2**20
 _TEXT_NAMES = {number: name for name, number in TEXTS_OF_PAIR.items()}
 _MEASURE_NAMES = {number: name for name, number in MEASURES.items()}
+_METHODS = {number: name for name, number in RELEVANCE_METHODS.items()}
+_STATISTIC_NAMES = {number: name for name, number in STATISTIC_NUMBERS.items()}
 _MODALITIES: dict[pb.Modality, Takes] = {
     pb.MODALITY_TEXT: "text",
     pb.MODALITY_IMAGE: "image",
@@ -213,6 +215,7 @@ def read_model(model: pb.Model) -> Model:
         takes_pairs=model.takes_pairs,
         can_rank=model.can_rank,
         can_explain=model.can_explain,
+        relevance_methods=tuple(_METHODS[number] for number in model.relevance_methods if number in _METHODS),
         can_explain_similarity=model.can_explain_similarity,
         activation=model.activation,
         hidden_state_layers=tuple(HiddenStateLayer(state.layer, state.dim) for state in model.hidden_state_layers),
@@ -265,6 +268,7 @@ def _read_labels(
     answer: rpc.ClassifyResponse, one: rpc.ClassifyResponse | rpc.ClassifyResult, timings: Timings
 ) -> Classification:
     """Read one input's labels: of the answer itself, or of one of its results."""
+    explained = _relevances_of(one)
     return Classification(
         model=answer.model,
         version=answer.version,
@@ -273,7 +277,8 @@ def _read_labels(
         attention=_attention_of(one),
         timings=timings,
         hidden_states=_hidden_states_of(one),
-        relevance=_relevance_of(one),
+        relevance=next(iter(explained), None),
+        relevances=explained,
     )
 
 
@@ -351,8 +356,8 @@ def _hidden_states_of(
     return HiddenStates(layers=layers, tokens=tokens, patches=patches)
 
 
-def _relevance_of(one: rpc.ClassifyResponse | rpc.ClassifyResult) -> Relevance | None:
-    return _read_relevance(one.relevance) if one.HasField("relevance") else None
+def _relevances_of(one: rpc.ClassifyResponse | rpc.ClassifyResult) -> tuple[Relevance, ...]:
+    return tuple(map(_read_relevance, [one.relevance] if one.HasField("relevance") else one.relevances))
 
 
 def _read_relevance(why: pb.Relevance) -> Relevance:
@@ -365,10 +370,13 @@ def _read_relevance(why: pb.Relevance) -> Relevance:
         positions=tuple(why.positions),
         unsent=why.unsent,
         rest=why.rest,
-        error=why.error,
-        relative_error=why.relative_error,
+        error=why.error if why.HasField("error") else None,
+        relative_error=why.relative_error if why.HasField("relative_error") else None,
         tokens=tokens,
         patches=patches,
+        method=_METHODS.get(why.method, "libra"),
+        baseline=why.baseline if why.HasField("baseline") else None,
+        words=tuple(why.words),
     )
 
 
@@ -395,6 +403,7 @@ def read_layer(layer: pb.LayerAttention) -> LayerAttention:
         covered_layers=tuple(layer.covered_layers),
         window=_window_of(layer),
         class_attention=layer.class_attention,
+        statistics=tuple(_STATISTIC_NAMES[one] for one in layer.statistics if one in _STATISTIC_NAMES),
     )
 
 

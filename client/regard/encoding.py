@@ -7,10 +7,10 @@ from numpy.typing import NDArray
 
 from regard import checks
 from regard.answers import TextRole, VectorFormat
-from regard.attention import AttentionRequest, HeadReduction, Measure, TextOfPair
+from regard.attention import STATISTICS, AttentionRequest, HeadReduction, Measure, Statistic, TextOfPair
 from regard.hidden_states import HiddenStatesRequest, Pooling
 from regard.inputs import ImageSource, Pair, TextOrImage, write_input, write_tensors
-from regard.relevance import RelevanceRequest
+from regard.relevance import RelevanceMethod, RelevanceRequest
 from regard.tensors import DTYPES
 from regard.v1 import regard_pb2 as rpc
 from regard.v1 import types_pb2 as pb
@@ -39,6 +39,13 @@ _VECTOR_FORMATS: dict[VectorFormat, rpc.VectorFormat] = {
     "int8": rpc.VECTOR_FORMAT_INT8,
     "binary": rpc.VECTOR_FORMAT_BINARY,
 }
+RELEVANCE_METHODS: dict[RelevanceMethod, pb.RelevanceMethod] = {
+    "libra": pb.RELEVANCE_METHOD_UNSPECIFIED,
+    "gradient": pb.RELEVANCE_METHOD_GRADIENT,
+    "integrated-gradients": pb.RELEVANCE_METHOD_INTEGRATED_GRADIENTS,
+    "genatt": pb.RELEVANCE_METHOD_GENATT,
+    "legrad": pb.RELEVANCE_METHOD_LEGRAD,
+}
 MEASURES: dict[Measure, pb.AttentionMeasure] = {
     "weights": pb.ATTENTION_MEASURE_UNSPECIFIED,
     "rollout": pb.ATTENTION_MEASURE_ROLLOUT,
@@ -46,6 +53,9 @@ MEASURES: dict[Measure, pb.AttentionMeasure] = {
     "distance": pb.ATTENTION_MEASURE_DISTANCE,
     "contribution": pb.ATTENTION_MEASURE_CONTRIBUTION,
     "contribution_rollout": pb.ATTENTION_MEASURE_CONTRIBUTION_ROLLOUT,
+}
+STATISTIC_NUMBERS: dict[Statistic, Any] = {
+    statistic: pb.AttentionStatistic.Value(f"ATTENTION_STATISTIC_{statistic.upper()}") for statistic in STATISTICS
 }
 
 
@@ -372,6 +382,9 @@ def write_attention(attention: AttentionRequest | None, field: str = "attention"
         renormalize=attention.renormalize,
         rows_of_text=TEXTS_OF_PAIR[attention.rows_of_text],
         keys_of_text=TEXTS_OF_PAIR[attention.keys_of_text],
+        statistics=[STATISTIC_NUMBERS[statistic] for statistic in attention.statistics],
+        spans=[pb.TextSpan(start=start, end=end) for start, end in attention.spans],
+        boxes=[pb.Box(left=left, top=top, right=right, bottom=low) for left, top, right, low in attention.boxes],
     )
 
 
@@ -380,10 +393,15 @@ def _write_relevance(relevance: RelevanceRequest | None) -> pb.RelevanceRequest 
         return None
     if not isinstance(relevance, RelevanceRequest):
         raise checks.invalid("relevance", relevance, "a RelevanceRequest")
+    checks.choice("relevance.method", relevance.method, tuple(RELEVANCE_METHODS))
     return pb.RelevanceRequest(
         label=checks.name("relevance.label", relevance.label),
         against=checks.name("relevance.against", relevance.against),
         drop_special=checks.flag("relevance.drop_special", relevance.drop_special),
+        method=RELEVANCE_METHODS[relevance.method],
+        steps=checks.integer("relevance.steps", relevance.steps, 0, checks.MAX_INT32),
+        labels=checks.texts("relevance.labels", relevance.labels),
+        top=checks.integer("relevance.top", relevance.top, 0, checks.MAX_INT32),
     )
 
 

@@ -22,6 +22,12 @@ _COMMANDS = {
         "regard attend cat.jpg",
         "regard attend 'The cat sat.' --layer 3 --head 5",
         "regard attend photos/ --reduce mean -o sheet.pdf",
+        "regard attend cat.jpg --layer 7 --head 3 --open",
+    ),
+    "study": (
+        "regard study photos/ --model vit-s14 -o study",
+        "regard study --lines reviews.txt --model minilm -o study --resume",
+        "regard study new-photos/ --model vit-s14 -o new --against study",
     ),
     "generate": ("regard generate hello --model g2p",),
     "explore": ("regard explore", "regard explore --listen 127.0.0.1:9000 --no-open"),

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import typer
 from rich.bar import Bar
@@ -15,7 +15,7 @@ from regard.answers import Classification
 from regard.console import PICTURE_SUFFIXES, Terminal, check_output, tell_written
 from regard.errors import RegardError
 from regard.reasons import AGAINST_COLOUR, FOR_COLOUR, headline, others, strongest
-from regard.relevance import Relevance, RelevanceRequest
+from regard.relevance import Relevance, RelevanceMethod, RelevanceRequest
 from regard.results import RESULT_SUFFIXES
 from regard.sources import InputError, Source
 from regard.terminal import clean
@@ -29,8 +29,14 @@ WHY_OPTIONS = {
         _WHY,
         metavar="[LABEL]",
         help="Say why it is this label, or the most probable one: which tokens or patches spoke for it and against "
-        "it; -o .png, .svg or .pdf draws that. Stands behind the inputs.",
+        "it; -o .png, .svg or .pdf draws that. Stands behind the inputs. Given several times, of each label.",
     ),
+    "why_top": typer.Option(min=0, metavar="N", help="The same of the N most probable labels."),
+    "method": typer.Option(
+        metavar="METHOD",
+        help=f"How --why explains, as the model was exported: {', '.join(get_args(RelevanceMethod))}.",
+    ),
+    "steps": typer.Option(min=0, metavar="N", help="Of integrated-gradients: at how many points; 0 for 64."),
     "against": typer.Option(metavar="LABEL", help="Of --why LABEL: why that one and not this."),
     "size": typer.Option(help="Of its picture; screen: dark, 150 dpi; print: light, 17 cm wide, 300 dpi."),
     "theme": typer.Option(help="Instead of the size's own."),
@@ -55,13 +61,19 @@ class WhyOptions:
     """What is to be explained, as the options of the command line say it.
 
     Attributes:
-        why: The label; empty for the most probable, None for no explanation.
+        why: The labels; an empty one for the most probable, none for no explanation.
+        why_top: How many of the most probable, instead; 0 for none.
+        method: How they are explained.
+        steps: Of integrated gradients; 0 for the server's own number.
         against: What it is told apart from; empty for none.
         size: Of the picture; None for that of a screen.
         theme: Of it; None for the size's own.
     """
 
-    why: str | None = None
+    why: tuple[str, ...] = ()
+    why_top: int = 0
+    method: RelevanceMethod = "libra"
+    steps: int = 0
     against: str = ""
     size: Size | None = None
     theme: Theme | None = None
@@ -69,12 +81,26 @@ class WhyOptions:
     @property
     def request(self) -> RelevanceRequest | None:
         """What is asked of the server; None for nothing."""
-        return None if self.why is None else RelevanceRequest(label=self.why, against=self.against)
+        if not self.is_asked:
+            return None
+        how: dict[str, Any] = {"method": self.method, "steps": self.steps}
+        if self.why_top:
+            return RelevanceRequest(top=self.why_top, **how)
+        if len(self.why) > 1:
+            return RelevanceRequest(labels=self.why, **how)
+        return RelevanceRequest(label=self.why[0], against=self.against, **how)
+
+    @property
+    def is_asked(self) -> bool:
+        """Whether anything is to be explained."""
+        return bool(self.why) or self.why_top > 0
 
     @property
     def asked(self) -> dict[str, str]:
         """What must be the same where a run goes on; empty for no explanation."""
-        return {} if self.why is None else {"why": self.why, "against": self.against}
+        if not self.is_asked:
+            return {}
+        return {"why": ",".join(self.why), "against": self.against, "method": self.method, "steps": str(self.steps)}
 
     def check(self, output: Path | None, labels: str, *, is_many: bool) -> None:
         """Refuse options that contradict each other, and a file that could not be written.
@@ -83,24 +109,41 @@ class WhyOptions:
             BadParameter: The file has another suffix than can be written.
             InputError: Any other.
         """
-        pictures = () if self.why is None or is_many else PICTURE_SUFFIXES
-        if is_many and self.why is not None and _is_picture(output):
+        self._check_labels(output)
+        pictures = () if not self.is_asked or is_many else PICTURE_SUFFIXES
+        if is_many and self.is_asked and _is_picture(output):
             raise InputError(f"-o {output}: a picture is of one input; expected {_listed(RESULT_SUFFIXES)} of several")
         what = "pictures and answers are written" if pictures else "answers are written"
-        hint = "" if self.why is not None or not _is_picture(output) else " (pictures with --why)"
+        hint = "" if self.is_asked or not _is_picture(output) else " (pictures with --why)"
         check_output(output, (*pictures, *RESULT_SUFFIXES), f"{what}{hint}")
-        if self.against and not self.why:
-            wrong = "--why without a label" if self.why == "" else "no --why"
+        if self.against and (not self.is_asked or self.why == ("",)):
+            wrong = "--why without a label" if self.why else "no --why"
             raise InputError(f"--against {self.against}: given with {wrong}; expected --why LABEL with it")
-        if self.against and self.against == self.why:
+        if (self.against,) == self.why and self.against:
             raise InputError(f"--against {self.against}: the label of --why itself; expected another")
-        if self.why is not None and labels:
+        if self.is_asked and labels:
             raise InputError(f"--labels {labels}: given with --why, which explains a model's own labels; expected none")
-        if (self.size or self.theme) and not (_is_picture(output) and self.why is not None):
+        if (self.size or self.theme) and not (_is_picture(output) and self.is_asked):
             given = f"--size {self.size}" if self.size else f"--theme {self.theme}"
             raise InputError(
                 f"{given}: given without a picture; expected --why and -o with {_listed(PICTURE_SUFFIXES)}"
             )
+
+    def _check_labels(self, output: Path | None) -> None:
+        several = len(self.why) > 1 or self.why_top > 0
+        if self.why and self.why_top:
+            raise InputError(f"--why-top {self.why_top}: given with --why; expected one of both")
+        if several and "" in self.why:
+            raise InputError("--why: given several times and once without a label; expected one each time")
+        if several and self.against:
+            raise InputError(f"--against {self.against}: given with several labels; expected one --why LABEL")
+        if several and output is not None:
+            raise InputError(f"-o {output}: holds one explanation of an input; expected one --why, or --json")
+        if not self.is_asked and (self.method != "libra" or self.steps):
+            given = f"--steps {self.steps}" if self.method == "libra" else f"--method {self.method}"
+            raise InputError(f"{given}: given with no --why; expected it with --why")
+        if self.steps and self.method != "integrated-gradients":
+            raise InputError(f"--steps {self.steps}: given with {self.method}; expected integrated-gradients")
 
     def checked(self, answers: Iterable[Any]) -> Iterator[Any]:
         """Yield answers and errors of several inputs.
@@ -109,7 +152,7 @@ class WhyOptions:
             InputError: The server did not say why of an answer, and it was asked.
         """
         for one in answers:
-            if self.why is not None and not isinstance(one, RegardError):
+            if self.is_asked and not isinstance(one, RegardError):
                 explained(one)
             yield one
 
@@ -144,9 +187,11 @@ def explained(answer: Classification) -> Relevance:
 
 def print_why(answer: Classification) -> None:
     """Print what is explained, then each position's number with a bar, the strongest first, then the rest."""
-    why, terminal = explained(answer), Terminal()
-    terminal.print("", Text(clean(headline(why)), "bold"), soft_wrap=True, sep="\n")
-    terminal.print(why_table(why))
+    explained(answer)
+    for why in answer.relevances:
+        terminal = Terminal()
+        terminal.print("", Text(clean(headline(why)), "bold"), soft_wrap=True, sep="\n")
+        terminal.print(why_table(why))
 
 
 def why_table(why: Relevance) -> Table:

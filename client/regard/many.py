@@ -73,8 +73,9 @@ class ManyCalls(BlockingCalls):
         A sequence goes out in one call, and its answers are a sequence; of an iterator they are an iterator.
         An iterator may be endless: its inputs go out in calls of as many as suit the server, four at a time, and no
         more than eight calls are read ahead of what is taken. Where the server is full, all wait for as long as it
-        says; where nobody answers, a call is tried six times within 16 seconds. Close the iterator that comes back, or
-        read it to its end: until then its calls run.
+        says; where nobody answers, a call is tried six times within 16 seconds. A call that runs out of time is cut in
+        two; where none has come back for four times as long, that is raised: the server hangs. Close the iterator that
+        comes back, or read it to its end: until then its calls run.
 
         Example:
             ```python
@@ -272,7 +273,15 @@ class ManyCalls(BlockingCalls):
             found = Attention.join(list(self._layers(request, timeout, running)))
             return [told(found, request, options.get("attention"))]
 
-        return answer_each(kind, iterate(kind, inputs), lambda: 1, ask, single=True, raise_errors=raise_errors)
+        return answer_each(
+            kind,
+            iterate(kind, inputs),
+            lambda: 1,
+            ask,
+            seconds=self._to.seconds(timeout),
+            single=True,
+            raise_errors=raise_errors,
+        )
 
     def _many(
         self,
@@ -302,4 +311,6 @@ class ManyCalls(BlockingCalls):
             told_each(found, request, options.get("attention"))
             return found
 
-        return answer_each(kind, inputs, most, ask, single=False, raise_errors=raise_errors)
+        return answer_each(
+            kind, inputs, most, ask, seconds=self._to.seconds(timeout), single=False, raise_errors=raise_errors
+        )

@@ -56,5 +56,5 @@ def told_each(answers: Sequence[Any], request: Any, asked: AttentionRequest | No
 
 
 def _drawn_of(answer: Any) -> list[Drawn]:
-    parts = answer, getattr(answer, "attention", None), getattr(answer, "relevance", None)
+    parts = answer, getattr(answer, "attention", None), *getattr(answer, "relevances", ())
     return [part for part in parts if isinstance(part, Drawn)]

@@ -23,6 +23,7 @@ _SHORT_SECONDS, _LONG_SECONDS = 1.0, 5.0  # calls in between keep their size; de
 _LEAST_WAIT_SECONDS = 0.01  # a hint of 0 ms is no reason to ask as fast as one can
 _MOST_WAIT_SECONDS = 600.0
 UNAVAILABLE_WAITS_SECONDS = (0.5, 1.0, 2.0, 4.0, 8.0)
+SILENT_CALLS = 4  # as long as so many calls may take one after the other, then a server hangs
 _OF_ALL = (NotFound, FailedPrecondition, Unauthenticated, PermissionDenied, Unavailable)
 _OF_ALL_CODES = frozenset({"CANCELLED", "UNIMPLEMENTED"})
 
@@ -96,6 +97,36 @@ class Gate:
     def seconds(self) -> float:
         """How long it stays closed."""
         return max(0.0, self._until - self._now())
+
+
+class Silence:
+    """Tells a server that hangs from inputs that take long: how long calls were made and none came back.
+
+    Args:
+        call_seconds: How long a call may take; None for no limit, and then nothing is given up.
+        now: The time, in seconds.
+    """
+
+    def __init__(self, call_seconds: float | None, now: Callable[[], float] = time.monotonic) -> None:
+        self.most_seconds = None if call_seconds is None else SILENT_CALLS * call_seconds
+        self._now = now
+        self._since: float | None = None
+
+    def asked(self) -> None:
+        """Learn that a call begins."""
+        if self._since is None:
+            self._since = self._now()
+
+    def answered(self) -> None:
+        """Learn that one has come back, with whatever."""
+        self._since = None
+
+    @property
+    def is_over(self) -> bool:
+        """Whether it has lasted too long."""
+        if self._since is None or self.most_seconds is None:
+            return False
+        return self._now() - self._since >= self.most_seconds
 
 
 def is_of_all(error: RegardError) -> bool:

@@ -8,8 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from regard.comparison import SimilarityRelevance
+from regard.errors import InvalidCall
 from regard.matrices import positions, query_name, tokens_at
-from regard.relevance import Relevance
+from regard.relevance import Relevance, WordRelevance
 
 FOR_COLOUR, AGAINST_COLOUR = "#e69f00", "#56b4e9"
 """Of Okabe and Ito 2008, which colour-blind people can tell apart."""
@@ -33,9 +34,9 @@ def headline(why: Relevance, model: str = "") -> str:
 def similarity_headline(why: SimilarityRelevance, model: str = "") -> str:
     """Say how similar two inputs are, what of that is in no pair, and how far it adds up, as `headline` does."""
     named = f"{model} · " if model else ""
-    told = why.first if why.pairs is None else why
+    told = why.first.relative_error if why.pairs is None else why.relative_error
     unpaired = f" · in no pair {why.unpaired:+.3g}" if why.pairs is not None and abs(why.unpaired) > _NOTHING else ""
-    return f"{named}similarity {why.first.score:.4g}{unpaired} · {adds_up(told)}"
+    return f"{named}similarity {why.first.score:.4g}{unpaired} · {_within(told or 0.0)}"
 
 
 def strongest_pairs(why: SimilarityRelevance, most: int) -> list[tuple[str, str, float]]:
@@ -48,12 +49,18 @@ def strongest_pairs(why: SimilarityRelevance, most: int) -> list[tuple[str, str,
     return [(first[row], second[column], float(why.pairs[row, column])) for row, column in places]
 
 
-def adds_up(why: Relevance | SimilarityRelevance) -> str:
-    """Say within which share of all that is added the parts make up the score, rounded up to one digit."""
-    if not why.relative_error:
+def adds_up(why: Relevance) -> str:
+    """Say by which method, and within which share of all that is added the parts make up the score, rounded up."""
+    method = "" if why.method == "libra" else f"{why.method} "
+    return f"{method}makes up no score" if why.relative_error is None else f"{method}{_within(why.relative_error)}"
+
+
+def _within(share: float) -> str:
+    """Say how far what is added makes up a score, rounded up to one digit."""
+    if not share:
         return "adds up exactly"
-    exponent = math.floor(math.log10(why.relative_error))
-    bound = math.ceil(why.relative_error / 10.0**exponent)
+    exponent = math.floor(math.log10(share))
+    bound = math.ceil(share / 10.0**exponent)
     bound, exponent = (1, exponent + 1) if bound == 10 else (bound, exponent)
     return f"adds up within {bound}e{exponent}"
 
@@ -82,15 +89,33 @@ def names(why: Relevance) -> list[str]:
     return [query_name(place, why.patches).removeprefix("the ").removeprefix("patch in ") for place in places]
 
 
+def by_word(why: Relevance) -> tuple[WordRelevance, ...]:
+    """Sum the tokens of each word; see `Relevance.by_word`."""
+    if why.tokens is None or len(why.words) != len(why.values):
+        raise InvalidCall.of("relevance: says no words; expected that of a text, by a server that tells them")
+    found = dict[int, list[int]]()
+    for number, word in enumerate(why.words):
+        if word >= 0:
+            found.setdefault(word, []).append(number)
+    places, words = positions_of(why), list[WordRelevance]()
+    for numbers in found.values():
+        tokens = [why.tokens[places[number]] for number in numbers]
+        value = sum(float(why.values[number]) for number in numbers)
+        at = tuple(places[number] for number in numbers)
+        words.append(WordRelevance(tokens[0].start, tokens[-1].end, value, at, tokens[0].of_text))
+    return tuple(words)
+
+
 def positions_of(why: Relevance) -> Sequence[int]:
     """Return which positions were sent."""
     return why.positions or range(len(why.values))
 
 
 def others(why: Relevance) -> list[tuple[str, float]]:
-    """Return what was added besides the positions that were sent: the rest, and what was left out where any was."""
+    """Return what was added besides the positions that were sent: what was left out, the rest, the baseline's score."""
     unsent = [("left out", why.unsent)] if why.positions else []
-    return [*unsent, ("no position", why.rest)]
+    rest = [("no position", why.rest)] if why.method == "libra" else []
+    return [*unsent, *rest, *([("baseline", why.baseline)] if why.baseline is not None else [])]
 
 
 def unplaced(why: Relevance) -> str:

@@ -54,6 +54,7 @@ def _relevance(why: Relevance) -> Record:
     """Return what is explained, a number for each position, and what it adds up to."""
     return _positions(why) | {
         "why": why.label,
+        "method": why.method,
         "against": why.against,
         "score": why.score,
         "relevance": why.values,

@@ -1,14 +1,18 @@
 """Why a label: what each position of an input did for its logit."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
     import numpy as np
     from matplotlib.figure import Figure
     from numpy.typing import NDArray
 
-    from regard.attention import PatchGrid, Token
+    from regard.attention import PatchGrid, TextOfPair, Token
+
+
+RelevanceMethod = Literal["libra", "gradient", "integrated-gradients", "genatt", "legrad"]
+"""How relevance is computed; see docs/relevance.md."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,32 +23,63 @@ class RelevanceRequest:
         label: One of the model's labels; empty for the most probable.
         against: Another one, whose logit is taken off; empty for none.
         drop_special: Leave out what is no part of the input.
+        method: How it is explained, one of the model's relevance_methods.
+        steps: Of integrated gradients, at how many points the gradient is taken; 0 for 64.
+        labels: Several, each explained for itself, instead of label.
+        top: So many of the most probable, likewise; 0 for none.
     """
 
     label: str = ""
     against: str = ""
     drop_special: bool = False
+    method: RelevanceMethod = "libra"
+    steps: int = 0
+    labels: tuple[str, ...] = ()
+    top: int = 0
+
+
+@dataclass(frozen=True)
+class WordRelevance:
+    """What the tokens of a word did together.
+
+    Attributes:
+        start: Where in its text the word begins, in code points.
+        end: Where it ends, exclusive.
+        value: The sum of its tokens' numbers.
+        tokens: Positions of these.
+        of_text: Of a pair: "first" or "second", the text that it is in; else None.
+    """
+
+    start: int
+    end: int
+    value: float
+    tokens: tuple[int, ...]
+    of_text: "TextOfPair | None" = None
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Relevance:
-    """What each position did for a score: `score` is the sum of `values`, `unsent` and `rest`, but for `error`.
+    """What each position did for a score.
 
-    Libra (Mehri et al. 2025): attention's weights, the norms' denominators and the activations' gates are held as they
-    were.
+    By "libra", `score` is the sum of `values`, `unsent` and `rest`, but for `error`; by "integrated-gradients" that of
+    `values`, `unsent` and `baseline`. The numbers of other methods make up no score.
 
     Attributes:
         label: What is explained.
         against: What it is told apart from; empty for none.
         score: The label's logit, less that of against.
-        values: float32 [positions], above 0 for the label, below 0 against it. Read-only.
+        values: float32 [positions], above 0 for the label, below 0 against it; "genatt" and "legrad" have nothing
+            below 0. Read-only.
         positions: Which these are, counted from 0; empty for all.
         unsent: What the positions did that are not sent.
-        rest: What belongs to no position.
-        error: How far all of that is from making up the score, in its unit.
-        relative_error: The same as a share of the sum of all of it, each part without its sign.
+        rest: What belongs to no position; 0 by other methods than "libra".
+        error: How far all of that is from making up the score, in its unit; None by methods that make up none.
+        relative_error: The same as a share of the sum of all but the baseline, each part without its sign.
         tokens: Of a text, all of them.
         patches: Of an image, how positions lie on it.
+        method: How it was computed.
+        baseline: Of integrated gradients, the score of zeros in place of what enters the first layer; else None.
+        words: Of a text, which word each of values is of, counted from 0; -1 for special tokens.
     """
 
     label: str
@@ -54,10 +89,23 @@ class Relevance:
     positions: tuple[int, ...]
     unsent: float
     rest: float
-    error: float
-    relative_error: float
+    error: float | None
+    relative_error: float | None
     tokens: "tuple[Token, ...] | None" = None
     patches: "PatchGrid | None" = None
+    method: RelevanceMethod = "libra"
+    baseline: float | None = None
+    words: tuple[int, ...] = ()
+
+    def by_word(self) -> "tuple[WordRelevance, ...]":
+        """Sum the tokens of each word, in the order of the text; special tokens are left out.
+
+        Raises:
+            InvalidArgument: It is of no text, or the server does not tell words.
+        """
+        from regard.reasons import by_word
+
+        return by_word(self)
 
     def plot(self, *, photo: Any = None) -> "Figure":
         """Draw it as a matplotlib figure: over the photo that was sent, or token by token.
@@ -77,10 +125,12 @@ class Relevance:
 
     def _repr_html_(self) -> str:
         """Show it in a notebook: pointing at a token or a patch tells its number."""
-        from regard.showing import relevance_html
+        from regard.relevance_html import relevance_html
 
         return relevance_html(self)
 
     def __repr__(self) -> str:
         what = f"{self.label} against {self.against}" if self.against else self.label
-        return f"Relevance({what}: {self.score:.4g} of {len(self.values)} positions, within {self.relative_error:.1g})"
+        method = "" if self.method == "libra" else f", {self.method}"
+        within = "" if self.relative_error is None else f", within {self.relative_error:.1g}"
+        return f"Relevance({what}: {self.score:.4g} of {len(self.values)} positions{method}{within})"

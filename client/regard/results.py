@@ -1,14 +1,16 @@
 """Files of results that an interruption does not harm: a journal that grows by a line an input, then the file itself.
 
-`FILE.partial` says in its first line what is asked, then has a line of JSON for each input, arrays in base64. A run
-that goes on after another drops a last line that is not whole and skips as many inputs as there are lines; what is
-asked and their names must be the same. Once all inputs are there, FILE is made of it, beside its place first, and put
-there in one step. One run at a time writes it, where the system locks files.
+`FILE.partial` says in its first line what is asked, then has a line of JSON for each input, arrays in base64; a line
+with "again" stands for an earlier input. A run that goes on after another drops a last line that is not whole and skips
+the inputs that are there; what is asked and their names must be the same. Once all inputs are there, FILE is made of
+it, beside its place first, and put there in one step. Where inputs have errors the journal stays, as `FILE.journal`,
+and a run may ask for these again. One run at a time writes it, where the system locks files.
 """
 
 import base64
 import json
 import os
+from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -44,21 +46,39 @@ class Results:
         output: The file.
         resume: Whether to go on after what an earlier run has written.
         asked: What is asked of each input, for JSON.
-        errors: How many of its inputs have one.
+        retry: Whether inputs that have errors are asked for again; then what is there is gone on with, too.
     """
 
     output: Path
     resume: bool = False
     asked: Mapping[str, Any] = field(default_factory=dict)
-    errors: int = 0
+    retry: bool = False
     _journal: IO[bytes] | None = field(default=None, repr=False)
     _known: list[str] = field(default_factory=list, repr=False)
-    _added: int = 0
+    _places: list[int] = field(default_factory=list, repr=False)  # of each input's line, in bytes
+    _wrong: set[int] = field(default_factory=set, repr=False)  # which have errors
+    _again: deque[int] = field(default_factory=deque, repr=False)  # which are asked for again, and not yet answered
+    _retried: int = 0
 
     @property
     def partial(self) -> Path:
-        """The journal's name."""
+        """The journal's name while inputs are missing."""
         return self.output.with_name(f"{self.output.name}.partial")
+
+    @property
+    def journal(self) -> Path:
+        """Its name where all are there, and some have errors."""
+        return self.output.with_name(f"{self.output.name}.journal")
+
+    @property
+    def errors(self) -> int:
+        """How many inputs have one."""
+        return len(self._wrong)
+
+    @property
+    def total(self) -> int:
+        """How many inputs are there."""
+        return len(self._places)
 
     def check(self) -> None:
         """Refuse what could not be written, before anything is asked.
@@ -73,13 +93,24 @@ class Results:
             raise InputError(f"-o {self.output}: a folder; expected a file's name")
         if self.output.suffix.lower() == ".parquet":
             parquet()
-        if self.partial.exists() and not self.resume:
+        if self.partial.exists() and not (self.resume or self.retry):
             raise InputError(f"{self.partial}: of an interrupted run; expected --resume to go on, or remove it")
 
     @property
     def is_done(self) -> bool:
-        """Whether an earlier run has written all."""
-        return self.resume and self.output.exists() and not self.partial.exists()
+        """Whether an earlier run has written all, and nothing is to be asked for again."""
+        whole = (self.resume or self.retry) and self.output.exists() and not self.partial.exists()
+        return whole and not (self.retry and self.journal.exists())
+
+    def read(self) -> None:
+        """Read the journal that an earlier run has left beside its file for the errors in it, if there is one.
+
+        Raises:
+            InputError: It is damaged, or the earlier run asked for something else.
+        """
+        if self.journal.exists():
+            with self.journal.open("rb") as journal:
+                self._read(journal)
 
     def __enter__(self) -> Self:
         """Begin, or go on.
@@ -88,12 +119,17 @@ class Results:
             InputError: Another run writes it, it is damaged, or the earlier run asked for something else.
             OSError: It cannot be written.
         """
+        retries = self.retry and self.journal.exists() and not self.partial.exists()
+        if retries:
+            os.replace(self.journal, self.partial)  # noqa: PTH105 -- see finish
         self._journal = open(self.partial, "r+b" if self.partial.exists() else "x+b")  # noqa: PTH123 -- closed by __exit__
         try:
             self._lock(self._journal)
             self._go_on(self._journal)
         except BaseException:
             self._journal.close()
+            if retries:
+                os.replace(self.partial, self.journal)  # noqa: PTH105
             raise
         return self
 
@@ -107,27 +143,34 @@ class Results:
 
     def _go_on(self, journal: IO[bytes]) -> None:
         """Read what is there, and drop a last line that is not whole."""
-        size = 0
-        for number, line in enumerate(journal):
-            if not line.endswith(b"\n"):
-                break
-            try:
-                self._know(json.loads(line), is_first=number == 0)
-            except (ValueError, TypeError, LookupError) as error:
-                if isinstance(error, InputError):
-                    raise
-                wrong = f"{self.partial}, line {number + 1}: damaged; expected what this program wrote: remove the file"
-                raise InputError(wrong) from error
-            size += len(line)
+        size = self._read(journal)
+        self._retried = self.errors if self.retry else 0
         journal.truncate(size)
         journal.seek(size)
         if not size:
             self._write(self.asked)
 
-    def _know(self, record: Record, *, is_first: bool) -> None:
+    def _read(self, journal: IO[bytes]) -> int:
+        """Read what is there; returns how many bytes of it are whole lines."""
+        size = 0
+        for number, line in enumerate(journal):
+            if not line.endswith(b"\n"):
+                break
+            try:
+                self._know(json.loads(line), size, is_first=number == 0)
+            except (ValueError, TypeError, LookupError) as error:
+                if isinstance(error, InputError):
+                    raise
+                wrong = f"{journal.name}, line {number + 1}: damaged; expected what this program wrote: remove the file"
+                raise InputError(wrong) from error
+            size += len(line)
+        return size
+
+    def _know(self, record: Record, place: int, *, is_first: bool) -> None:
         if not is_first:
-            self._known.append(record["input"])
-            self.errors += record["error"] is not None
+            if "again" not in record:
+                self._known.append(record["input"])
+            self._put(record.get("again", self.total), place, record["error"])
             return
         now = json.loads(json.dumps(self.asked))
         for name in sorted({*record, *now}):
@@ -135,37 +178,49 @@ class Results:
                 wrong = f"{name}: {now.get(name)!r}; expected {before!r}, as before: --resume wants the same options"
                 raise InputError(f"{self.partial}: {wrong}")
 
+    def _put(self, number: int, place: int, error: str | None) -> None:
+        """Take note of the line of an input; of another input that has one already, instead of that."""
+        self._places[number : number + 1] = [place]
+        (self._wrong.discard if error is None else self._wrong.add)(number)
+
     def __exit__(self, *_: object) -> None:
         """Leave the journal for another run, unless nothing stands in it."""
         if self._journal is not None:
             self._journal.close()
-            if not self._known and not self._added:
+            if not self.total:
                 self.partial.unlink(missing_ok=True)
 
     @property
     def count(self) -> int:
-        """How many inputs are there already."""
-        return len(self._known)
+        """How many inputs were there already and stay as they are."""
+        return len(self._known) - self._retried
 
     def skip(self, sources: Iterator[Source]) -> Iterator[Source]:
-        """Yield the inputs that are not there yet.
+        """Yield the inputs that are not there yet, before them those that are asked for again.
 
         Raises:
             InputError: Those that are there are others.
         """
+        again = frozenset(self._wrong if self.retry else ())
         for number, name in enumerate(self._known, start=1):
             if (source := next(sources, None)) is None or source.name != name:
                 got = "nothing" if source is None else repr(source.title)
                 raise InputError(
                     f"{self.partial}, input {number}: {name[:60]!r}; got {got}: --resume wants the same inputs"
                 )
+            if number - 1 in again:
+                self._again.append(number - 1)
+                yield source
         yield from sources
 
     def add(self, record: Record) -> None:
-        """Write what came for the next input."""
-        self._write(record)
-        self._added += 1
-        self.errors += record["error"] is not None
+        """Write what came for the next input of those that `skip` yields."""
+        assert self._journal is not None  # noqa: S101 -- within a with block
+        place, number = self._journal.tell(), self._again[0] if self._again else self.total
+        self._write({"again": number, **record} if self._again else record)
+        self._put(number, place, record["error"])
+        if self._again:
+            self._again.popleft()
 
     def _write(self, record: Mapping[str, Any]) -> None:
         assert self._journal is not None  # noqa: S101 -- within a with block
@@ -174,18 +229,24 @@ class Results:
         self._journal.flush()  # a disk that is full is an error of this line
 
     def finish(self) -> None:
-        """Make the file of the journal, and remove that."""
+        """Make the file of the journal; that stays under another name where inputs have errors."""
         beside = self.output.with_name(f".{self.output.name}.new")
         write = {".jsonl": _write_lines, ".npz": _write_npz, ".parquet": _write_parquet}
         write[self.output.suffix.lower()](self._records, beside)
         os.replace(beside, self.output)  # noqa: PTH105 -- in one step
-        self.partial.unlink()
+        if self.errors:
+            os.replace(self.partial, self.journal)  # noqa: PTH105
+        else:
+            self.partial.unlink()
+            self.journal.unlink(missing_ok=True)
 
     def _records(self) -> Iterator[Record]:
-        with self.partial.open("rb") as lines:
-            next(lines)
-            for line in lines:
-                yield json.loads(line, object_hook=_unpack)
+        with self.partial.open("rb") as journal:
+            for place in self._places:
+                journal.seek(place)
+                record: Record = json.loads(journal.readline(), object_hook=_unpack)
+                record.pop("again", None)
+                yield record
 
 
 def _pack(value: Any) -> Any:

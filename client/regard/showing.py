@@ -1,9 +1,7 @@
-"""Attention and relevance for notebooks: as a figure, as HTML, as arrays with named axes, as a table of numbers."""
+"""Attention and relevance for notebooks: as a figure, as arrays with named axes, as a table of numbers."""
 
-import base64
 import dataclasses
-import html
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from itertools import product
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -11,19 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from regard import checks
-from regard.attention import Attention, LayerAttention, PatchGrid, Token
+from regard.attention import Attention, LayerAttention, Token
 from regard.comparison import SimilarityRelevance
 from regard.errors import InvalidCall
 from regard.origin import origin_of
-from regard.reasons import (
-    AGAINST_COLOUR,
-    FOR_COLOUR,
-    headline,
-    names,
-    on_patches,
-    similarity_headline,
-    unplaced,
-)
 from regard.relevance import Relevance
 
 if TYPE_CHECKING:
@@ -31,9 +20,6 @@ if TYPE_CHECKING:
 
 PlotView = Literal["heads", "overlay", "matrix", "arcs"]
 _VIEWS = ("heads", "overlay", "matrix", "arcs")
-_MOST_TOKENS = 64
-"""In HTML; the picture has all."""
-_INK = "68,1,84"  # viridis' darkest
 
 
 def plot(attention: Attention, layer: int, head: int | None, row: int | None, view: str | None, photo: Any) -> "Figure":
@@ -43,6 +29,8 @@ def plot(attention: Attention, layer: int, head: int | None, row: int | None, vi
     checks.choice("view", view, (None, *_VIEWS))
     origin, chosen = origin_of(attention), attention.layer(layer)
     title: dict[str, Any] = {"model": origin.model or "attention", "asked": origin.asked}
+    if chosen.statistics:
+        raise InvalidCall.of(f"attention: statistics ({', '.join(chosen.statistics)}); expected weights to draw")
     if chosen.measure in ("entropy", "distance"):
         return pictures.head_chart(attention, **title)
     chosen = select(chosen, "head", head)
@@ -81,41 +69,6 @@ def plot_pairs(why: SimilarityRelevance) -> "Figure":
     if why.pairs is None:
         raise InvalidCall.of("relevance: without pairs; expected those of compare with pairs=True")
     return pictures.pair_matrix(why, model=origin_of(why.first).model)
-
-
-def pairs_html(why: SimilarityRelevance) -> str:
-    """Return the pairs so that pointing at one tells its number; without pairs, both inputs."""
-    caption = html.escape(similarity_headline(why, origin_of(why.first).model))
-    if why.pairs is None:
-        return f"<p>{caption}</p>{relevance_html(why.first)}{relevance_html(why.second)}"
-    return _matrix_html(names(why.first), names(why.second), why.pairs, caption, _signed_shade(why.pairs))
-
-
-def relevance_html(why: Relevance) -> str:
-    """Return it so that pointing at a token or a patch tells its number."""
-    caption = html.escape(" · ".join([headline(why, origin_of(why).model), unplaced(why)]))
-    image = origin_of(why).image
-    if why.tokens is not None:
-        shade = _signed_shade(why.values)
-        words = "".join(
-            f'<span style="background:{shade(value)};padding:1px 3px;margin:1px" title="{value:+.3g}">{name}</span> '
-            for name, value in zip(map(html.escape, names(why)), map(float, why.values), strict=True)
-        )
-        return f'<p style="line-height:1.8">{words}</p><p>{caption}</p>'
-    if why.patches is None or image is None or why.patches.box is None:
-        return f"<p>{caption}</p><pre>{html.escape(repr(why))}</pre>"
-    on_grid = on_patches(why)
-    return _photo(why.patches, image, on_grid, caption, _signed_shade(on_grid))
-
-
-def _signed_shade(values: NDArray[np.floating]) -> Callable[[float], str]:
-    """Return what makes a colour of a number: one for those above 0, one for those below, clear at 0."""
-    most = max(float(np.abs(values).max(initial=0)), 1e-9)
-
-    def shade(value: float) -> str:
-        return f"{FOR_COLOUR if value > 0 else AGAINST_COLOUR}{round(255 * abs(value) / most):02x}"
-
-    return shade
 
 
 def _open(image: Any) -> Any:
@@ -170,7 +123,7 @@ def to_xarray(attention: Attention) -> Any:
         raise ModuleNotFoundError(f"to_xarray needs {error.name}: pip install xarray", name=error.name) from error
     numbers, first = to_numpy(attention), attention.layers[0]
     axes = first.axes if first.indices is None else (*first.axes[:-1], "rank")
-    dims, names = ("layer", *axes), _names(attention, first)
+    dims, names = ("layer", *axes), names_of(attention, first)
     coordinates: dict[str, Any] = {"layer": [layer.layer for layer in attention.layers]}
     coordinates |= {axis: places for axis, places in _places(attention, first).items() if axis in axes}
     coordinates |= {f"{axis}_token": (axis, names[axis]) for axis in names if axis in axes}
@@ -194,28 +147,6 @@ def to_dataframe(attention: Attention) -> Any:
     return pandas.concat(parts, ignore_index=True)
 
 
-def to_html(attention: Attention) -> str:
-    """Return the last layer that came, heads averaged, so that pointing at a cell tells its number."""
-    if not attention.layers:
-        return f"<pre>{html.escape(repr(attention))}</pre>"
-    layer = attention.layers[-1]
-    weights = layer.weights.astype(np.float32)
-    what = f"{origin_of(attention).model} · layer {layer.layer}".removeprefix(" · ")
-    if "head" in layer.axes:
-        weights, what = weights.mean(axis=layer.axes.index("head")), f"{what} · mean of {len(layer.heads)} heads"
-    caption = html.escape(f"{what} · {layer.measure}")
-    if weights.ndim != 2 or layer.indices is not None:
-        return f"<p>{caption}</p><pre>{html.escape(repr(attention))}</pre>"
-    if attention.tokens is not None:
-        return _token_table(attention, layer, weights, caption)
-    image = origin_of(attention).image
-    if attention.patches is None or image is None or attention.patches.box is None or layer.window or layer.keys:
-        return f"<p>{caption}</p><pre>{html.escape(repr(attention))}</pre>"
-    on_grid = weights[0, attention.patches.prefix_tokens :].reshape(attention.patches.rows, attention.patches.cols)
-    most = max(float(np.nanmax(on_grid)), 1e-9)
-    return _photo(attention.patches, image, on_grid, caption, lambda weight: _shade(weight, most))
-
-
 def _one_row(layer: LayerAttention, row: int | None) -> LayerAttention:
     """Return one query of a layer: the class token, or whichever is the first that came."""
     if "query" not in layer.axes:
@@ -223,13 +154,14 @@ def _one_row(layer: LayerAttention, row: int | None) -> LayerAttention:
     return select(layer, "query", layer.queries[0] if row is None else row)
 
 
-def _places(attention: Attention, layer: LayerAttention) -> dict[str, list[int]]:
+def _places(attention: Attention, layer: LayerAttention) -> dict[str, list[Any]]:
     keys = layer.keys or range(layer.weights.shape[layer.axes.index("key")] if "key" in layer.axes else 0)
-    return {"head": list(layer.heads), "query": list(layer.queries), "key": list(keys)}
+    statistics: list[Any] = list(layer.statistics)
+    return {"head": list(layer.heads), "query": list(layer.queries), "key": list(keys), "statistic": statistics}
 
 
-def _names(attention: Attention, layer: LayerAttention) -> dict[str, list[str]]:
-    """Return the texts of tokens along the axes that have some."""
+def names_of(attention: Attention, layer: LayerAttention) -> dict[str, list[str]]:
+    """Return the texts of tokens along the axes of a layer that have some."""
     tokens = {"query": attention.tokens, "key": _key_tokens(attention)}
     places = _places(attention, layer)
     return {
@@ -244,7 +176,7 @@ def _key_tokens(attention: Attention) -> Sequence[Token] | None:
 
 
 def _columns(attention: Attention, layer: LayerAttention) -> dict[str, Any]:
-    places, names = _places(attention, layer), _names(attention, layer)
+    places, names = _places(attention, layer), names_of(attention, layer)
     along = [places.get(axis) or list(range(size)) for axis, size in zip(layer.axes, layer.weights.shape, strict=True)]
     grid = list(product(*along))
     columns: dict[str, Any] = {"layer": [layer.layer] * len(grid)}
@@ -258,59 +190,3 @@ def _columns(attention: Attention, layer: LayerAttention) -> dict[str, Any]:
         if tokens := _key_tokens(attention):
             columns["key_token"] = [tokens[place].text for place in columns["key"]]
     return columns | {layer.measure: layer.weights.reshape(-1)}
-
-
-def _shade(weight: float, most: float) -> str:
-    return f"rgba({_INK},{(max(weight, 0) / most) ** 0.5:.3f})"
-
-
-def _token_table(attention: Attention, layer: LayerAttention, weights: NDArray[np.floating], caption: str) -> str:
-    named, most = _names(attention, layer), max(float(np.nanmax(weights)), 1e-9)
-    return _matrix_html(named["query"], named["key"], weights, caption, lambda weight: _shade(weight, most))
-
-
-def _matrix_html(
-    row_names: Sequence[str],
-    column_names: Sequence[str],
-    numbers: NDArray[np.floating],
-    caption: str,
-    shade: Callable[[float], str],
-) -> str:
-    """Lay numbers [rows, columns] out as a table, each cell in the colour that `shade` says."""
-    rows, keys = (side[:_MOST_TOKENS] for side in (row_names, column_names))
-    upright = "writing-mode:vertical-rl;font-weight:normal;padding:2px;text-align:right"
-    head = "".join(f'<th style="{upright}">{html.escape(key)}</th>' for key in keys)
-    lines = [f"<tr><th></th>{head}</tr>"]
-    for name, row in zip(rows, numbers, strict=False):
-        cells = "".join(
-            f'<td style="width:1.2em;padding:0;background:{shade(float(weight))}"'
-            f' title="{html.escape(f"{name} → {key}: {weight:.3g}")}"></td>'
-            for key, weight in zip(keys, row, strict=False)
-        )
-        lines.append(f'<tr><th style="font-weight:normal;text-align:right">{html.escape(name)}</th>{cells}</tr>')
-    cut = f" · the first {_MOST_TOKENS} tokens" if max(map(len, (row_names, column_names))) > _MOST_TOKENS else ""
-    return f'<table style="border-collapse:collapse"><caption>{caption}{cut}</caption>{"".join(lines)}</table>'
-
-
-def _photo(
-    grid: PatchGrid, image: bytes, patches: NDArray[np.floating], caption: str, shade: Callable[[float], str]
-) -> str:
-    """Lay numbers [rows, cols] over a photo, each cell in the colour that `shade` says."""
-    box = grid.box
-    assert box is not None and grid.image_width and grid.image_height  # noqa: S101 -- of an image that was sent
-    cells = "".join(
-        f'<div style="background:{shade(float(weight))}" title="row {line}, column {at}: {weight:.3g}"></div>'
-        for (line, at), weight in np.ndenumerate(patches)
-    )
-    across, down = 100 / grid.image_width, 100 / grid.image_height
-    tracks = f"grid-template:repeat({grid.rows},1fr)/repeat({grid.cols},1fr)"
-    area = f"left:{box.left * across:.3f}%;top:{box.top * down:.3f}%"
-    area += f";width:{(box.right - box.left) * across:.3f}%;height:{(box.bottom - box.top) * down:.3f}%"
-    kind = "png" if image.startswith(b"\x89PNG") else "webp" if image.startswith(b"RIFF") else "jpeg"
-    data = base64.b64encode(image).decode()
-    return (
-        f'<figure style="margin:0;width:360px"><div style="position:relative;overflow:hidden">'
-        f'<img style="display:block;width:100%" alt="" src="data:image/{kind};base64,{data}">'
-        f'<div style="position:absolute;{area};display:grid;{tracks}">'
-        f"{cells}</div></div><figcaption>{caption}</figcaption></figure>"
-    )

@@ -2,6 +2,8 @@
 
 import os
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -22,6 +24,7 @@ COMMANDS = {
     "align": "Show which patch of a photo answers to which word of a text, by two towers: a table; a picture with -o.",
     "compare": "Say how similar two inputs are, and why: by token or patch, or by pairs of them; a picture with -o.",
     "attend": "Show what a transformer attends to: a picture for photos, token by token for texts, a sheet for many.",
+    "study": "Count what every head attends to over a data set, reduced on the server; a page shows it.",
     "generate": "Let an encoder-decoder write a text, token by token; shows what each token attended to in the source.",
     "explore": "Show attention on a page in the browser: drop a photo or type a text, point at a patch or a token.",
     "serve": "Serve exported models, or the small one that regard brings (extra server); --help lists its own options.",
@@ -52,9 +55,21 @@ class Commands(TyperGroup):
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
         """Write the help."""
+        with self._listing():
+            super().format_help(ctx, formatter)
+
+    def shell_complete(self, ctx: Any, incomplete: str) -> Any:
+        """Return what a shell may complete: names of commands, options of this group."""
+        with self._listing():
+            return super().shell_complete(ctx, incomplete)
+
+    @contextmanager
+    def _listing(self) -> Iterator[None]:
         self._is_listing = True
-        super().format_help(ctx, formatter)
-        self._is_listing = False
+        try:
+            yield
+        finally:
+            self._is_listing = False
 
 
 def new_app(**more: Any) -> typer.Typer:
@@ -88,7 +103,9 @@ def _print_version(asked: bool) -> None:
 def connect(
     context: typer.Context,
     server: Annotated[str, typer.Option(metavar="HOST:PORT", envvar="REGARD_SERVER")] = "127.0.0.1:8001",
-    timeout: Annotated[float, typer.Option(metavar="SECONDS", min=0, help="For each call.")] = DEFAULT_TIMEOUT_SECONDS,
+    timeout: Annotated[
+        float, typer.Option(metavar="SECONDS", min=0, help="For each call; many inputs are given up after four.")
+    ] = DEFAULT_TIMEOUT_SECONDS,
     tls: Annotated[bool, typer.Option("--tls", help="Encrypt, trusting whom the system trusts.")] = False,
     ca: Annotated[Path | None, _file("REGARD_CA", "Encrypt, trusting this authority (PEM).")] = None,
     cert: Annotated[Path | None, _file("REGARD_CERT", "Certificate to show the server (PEM).")] = None,
@@ -106,6 +123,15 @@ def connect(
     context.meta["identity"] = identity
     client = Client(server, timeout=timeout, credentials=identity.credentials, token=identity.token)
     context.obj = context.with_resource(client)
+
+
+def explorer_settings(context: typer.Context, *host_names: str) -> Any:
+    """Return the settings of an explorer that asks the same server as a command, under these names of this machine."""
+    from regard.explorer import Settings  # Starlette is needed here alone
+
+    asked = context.parent.params if context.parent is not None else {}
+    names = frozenset(host_names)
+    return Settings(asked["server"], asked["timeout"], host_names=names, identity=context.meta["identity"])
 
 
 app.callback()(connect)

@@ -192,7 +192,7 @@ def clean(text: str) -> str:
 def labels_line(title: str, answer: Classification) -> Text:
     """Write labels with their probabilities beside a text, most probable first, and why where that was asked for."""
     labels = ", ".join(f"{clean(label.name)} {percent(label.probability)} %" for label in answer.labels)
-    why = f"; {clean(in_short(answer.relevance))}" if answer.relevance else ""
+    why = "".join(f"; {clean(in_short(one))}" for one in answer.relevances)
     return Text(f"{clean(title)}: {labels}{why}")
 
 

@@ -1,4 +1,4 @@
-"""Makes the relevance graph: how much each position of the input did for a score, and whether that adds up.
+"""Makes the relevance graphs: how much each position of the input did for a score, by several methods.
 
 The score of a row is the sum of an output's numbers times weights that come with the request: 1 at a label and 0
 elsewhere is that label's logit; with -1 at another it is their difference; another input's embedding, the similarity.
@@ -8,6 +8,11 @@ With "libra" (Mehri et al. 2025, "LibraGrad: Balancing Gradient Flow for Univers
 Attributions", CVPR) what enters the first layer, times its gradient, plus what is added on the way (biases), times the
 gradient there, make up the score: Srinivas and Fleuret 2019, "Full-Gradient Representation", equation 3. A term with an
 axis of positions is theirs; the rest belongs to no position.
+
+With "gradient" it is what enters the first layer, times the score's own gradient: Shrikumar et al. 2016, "Not Just a
+Black Box". What enters may be scaled, by a number a row: the mean over scales from 0 to 1 are integrated gradients
+(Sundararajan et al. 2017, "Axiomatic Attribution for Deep Networks", equation 3), from a baseline of zeros. "genatt"
+and "legrad" are those of export/relevance/attention.py.
 """
 
 from collections.abc import Sequence
@@ -17,13 +22,18 @@ from pathlib import Path
 import numpy as np
 from onnx import ModelProto, NodeProto, TensorProto, helper
 
+from artifact.contract import RelevanceGraph
+from artifact.dtypes import Array
 from export.errors import RelevanceError
-from export.relevance.reverse import Method, Reverse, varying
+from export.relevance.attention import explain_each_layer, repeat_head, weigh_attention
+from export.relevance.flow import find_embedded, find_weights
+from export.relevance.reverse import Method, Reverse
 from export.relevance.rules import RULES
 from export.tapping.tap import sort_nodes
 from export.tapping.view import GraphView
 
-WEIGHTS, POSITIONS, REST, SCORE = (f"relevance.{name}" for name in ("weights", "positions", "rest", "score"))
+WEIGHTS, SCALE = "relevance.weights", "relevance.scale"
+POSITIONS, REST, SCORE = (f"relevance.{name}" for name in ("positions", "rest", "score"))
 _STATE_AXES = 3  # [B, N, D]
 _LEAST_OPSET = 13  # axes as inputs
 
@@ -35,9 +45,11 @@ class Relevance:
     Attributes:
         weights: An input, float32 [B, C] as the output whose score is explained; it may be left out.
         positions: Relevance of each position, float32 [B, N].
-        rest: What belongs to none, float32 [B].
-        score: What is explained, float32 [B]; the sum of both.
+        rest: What belongs to none, float32 [B]; empty where positions and rest do not make up the score.
+        score: What is explained, float32 [B].
         embedded: The value whose positions they are, what enters the first layer.
+        scale: An input, float32 [B], that scales that value; it may be left out, and is 1 then. Empty where there is
+            none.
     """
 
     weights: str
@@ -45,10 +57,15 @@ class Relevance:
     rest: str
     score: str
     embedded: str
+    scale: str = ""
 
 
 def add_relevance(
-    lowered: ModelProto, folder: Path, output: str, method: Method = "libra"
+    lowered: ModelProto,
+    folder: Path,
+    output: str,
+    method: RelevanceGraph = "libra",
+    attention: Sequence[str] = (),
 ) -> tuple[ModelProto, Relevance]:
     """Give a graph the relevance of its positions as further outputs.
 
@@ -56,27 +73,51 @@ def add_relevance(
         lowered: A tapped graph without Attention nodes; it is not changed.
         folder: Where its weights lie, if not in itself.
         output: What is explained, float32 [B, C].
-        method: Which gradient.
+        method: By which method.
+        attention: Names of the attention weights of each layer, [B, H, N, N], for the methods of these.
 
     Raises:
         RelevanceError: An operator has no rule, the graph has no value that is all that enters its layers, no such
-            output, an older opset, or relevance already.
+            output, no attention that this could be of, an older opset, or relevance already.
     """
     model = ModelProto()
     model.CopyFrom(lowered)
     view = GraphView(model, folder)
     check_output(view, output)
-    embedded = find_embedded(view, output)
-    reverse = Reverse(view, method, embedded)
-    weights = _choose_weights(reverse, output, _declare_weights(view))
-    score = reverse.add("Mul", [output, weights])
-    reverse.walk(output, weights, RULES)
-    positions, rest = sum_terms(reverse, embedded)
-    names = Relevance(WEIGHTS, POSITIONS, REST, SCORE, embedded)
-    made = (names.positions, positions, 2), (names.rest, rest, 1), (names.score, _sum_rows(reverse, score), 1)
-    for name, value, rank in made:
-        view.add("Identity", [value], name)
-        model.graph.output.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, [None] * rank))
+    embedded, scale, rest = find_embedded(view, output), "", ""
+    weights = _declare(view, WEIGHTS, np.zeros((1, 1), dtype=np.float32), ["rows", "columns"])
+    match method:
+        case "libra":
+            reverse = Reverse(view, "libra", embedded)
+            chosen = _choose_weights(reverse, output, weights)
+            reverse.walk(output, chosen, RULES)
+            positions, rest = sum_terms(reverse, embedded)
+        case "gradient":
+            scale = _declare(view, SCALE, np.ones(1, dtype=np.float32), ["rows"])
+            reverse = Reverse(*_scale(view, folder, embedded, scale))
+            chosen = _choose_weights(reverse, output, weights)
+            reverse.walk(output, chosen, RULES)
+            positions = _times_gradient(reverse, embedded)
+        case "genatt":
+            found = find_weights(view, output, attention)
+            reverse = Reverse(view, "gradient", found[0])
+            chosen = _choose_weights(reverse, output, weights)
+            reverse.walk(output, chosen, RULES)
+            positions = weigh_attention(reverse, found)
+        case "legrad":
+            found = find_weights(view, output, attention)
+            scores = repeat_head(view, output, found)
+            view = GraphView(model, folder)
+            reverse = Reverse(view, "gradient", found[-1])
+            chosen = _choose_weights(reverse, output, weights)
+            positions = explain_each_layer(reverse, found, scores, chosen)
+    score = _sum_rows(reverse, reverse.add("Mul", [output, chosen]))
+    names = Relevance(WEIGHTS, POSITIONS, rest and REST, SCORE, embedded, scale)
+    made = {names.positions: (positions, 2), names.rest: (rest, 1), names.score: (score, 1)}
+    for name, (value, rank) in made.items():
+        if name:
+            reverse.view.add("Identity", [value], name)
+            model.graph.output.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, [None] * rank))
     sort_nodes(model)
     prune(model)
     return model, names
@@ -96,81 +137,22 @@ def check_output(view: GraphView, output: str) -> None:
         raise RelevanceError(f"{taken}: a name that this adds; expected a graph without relevance")
 
 
-def find_embedded(view: GraphView, output: str) -> str:
-    """Find what enters the first layer: the last value before any attention through which all of the input goes.
+def _declare(view: GraphView, name: str, content: Array, axes: Sequence[str]) -> str:
+    """Declare an input that may be left out: it has a value of its own."""
+    view.model.graph.input.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, axes))
+    return view.add_constant(content, name)
 
-    Raises:
-        RelevanceError: There is none of three axes.
-    """
-    sources = [node.output[0] for node in view.model.graph.node if _embeds(view, node)]
-    ahead = varying(view, sources, "libra")
-    behind = _leading_to(view, output, ahead)
-    through = ahead & behind
-    last = ""
-    left = {name: sum(_reaches(taker, through) for taker in view.consumers(name)) for name in through}
-    live = {name for name in sources if name in through}
+
+def _scale(view: GraphView, folder: Path, embedded: str, scale: str) -> tuple[GraphView, Method, str]:
+    """Scale what enters the first layer, for all that takes it; returns what a Reverse takes."""
+    axes = view.add_numbers([-1, 1, 1], f"{scale}.axes")
+    factor = view.add("Reshape", [scale, axes], f"{scale}.factor")
+    scaled = f"{scale}.embedded"
     for node in view.model.graph.node:
-        if _attends(view, node, through):
-            break
-        if not _reaches(node, through):
-            continue
-        for name in node.input:
-            if name in left:
-                left[name] -= 1
-                if not left[name]:
-                    live.discard(name)
-        live.update(name for name in node.output if name in through)
-        if len(live) == 1 and view.rank(only := next(iter(live))) == _STATE_AXES:
-            last = only
-    if not last:
-        raise RelevanceError("no value [B, N, D] through which all of the input goes to the layers")
-    return last
-
-
-def _embeds(view: GraphView, node: NodeProto) -> bool:
-    """Whether a node looks rows of a table up, or makes features of what is no text."""
-    if node.op_type == "Gather":
-        return view.is_constant(node.input[0]) and not view.is_constant(node.input[1])
-    given = {value.name for value in view.model.graph.input}
-    return any(name in given for name in node.input) and node.op_type in (
-        "Conv",
-        "MatMul",
-        "Gemm",
-        "Reshape",
-        "Transpose",
-    )
-
-
-def _attends(view: GraphView, node: NodeProto, through: set[str]) -> bool:
-    """Whether a node weighs positions: a product of what is held with what varies."""
-    if node.op_type != "MatMul" or not _reaches(node, through):
-        return False
-    held = [name for name in node.input if name not in through]
-    return bool(held) and not view.is_constant(held[0])
-
-
-def _reaches(node: NodeProto, through: set[str]) -> bool:
-    return any(name in through for name in node.output)
-
-
-def _leading_to(view: GraphView, output: str, ahead: set[str]) -> set[str]:
-    """The values among some that an output is made of by way of them."""
-    found, waiting = set[str](), [output]
-    while waiting:
-        name = waiting.pop()
-        if name in found or name not in ahead:
-            continue
-        found.add(name)
-        node = view.producer(name)
-        waiting += list(node.input) if node is not None else []
-    return found
-
-
-def _declare_weights(view: GraphView) -> str:
-    """Declare the weights, an input that may be left out: it has a value of its own, 0."""
-    value = helper.make_tensor_value_info(WEIGHTS, TensorProto.FLOAT, ["rows", "columns"])
-    view.model.graph.input.append(value)
-    return view.add_constant(np.zeros((1, 1), dtype=np.float32), WEIGHTS)
+        node.input[:] = [scaled if name == embedded else name for name in node.input]
+    view.add("Mul", [embedded, factor], scaled)
+    sort_nodes(view.model)
+    return GraphView(view.model, folder), "gradient", scaled
 
 
 def _choose_weights(reverse: Reverse, output: str, given: str) -> str:
@@ -184,12 +166,17 @@ def _choose_weights(reverse: Reverse, output: str, given: str) -> str:
     return add("Where", [any_given, given, first])
 
 
-def sum_terms(reverse: Reverse, embedded: str) -> tuple[str, str]:
-    """Sum terms times their gradients: by position [B, N], and those of none [B]."""
-    view, gradient = reverse.view, reverse.gradient(embedded)
+def _times_gradient(reverse: Reverse, embedded: str) -> str:
+    """Sum what enters the first layer times its gradient over what a position has, [B, N]."""
+    gradient = reverse.gradient(reverse.source)
     if not gradient:
         raise RelevanceError(f"{embedded}: the output does not depend on it")
-    positions = [reverse.reduce_sum(reverse.add("Mul", [embedded, gradient]), [-1], keepdims=0)]
+    return reverse.reduce_sum(reverse.add("Mul", [embedded, gradient]), [-1], keepdims=0)
+
+
+def sum_terms(reverse: Reverse, embedded: str) -> tuple[str, str]:
+    """Sum terms times their gradients: by position [B, N], and those of none [B]."""
+    view, positions = reverse.view, [_times_gradient(reverse, embedded)]
     rest = []
     for term, given, output in reverse.terms:
         share = reverse.add("Mul", [given, term])

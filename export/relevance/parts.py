@@ -17,7 +17,8 @@ from pathlib import Path
 import numpy as np
 from onnx import ModelProto, TensorProto, helper
 
-from export.relevance.graph import check_output, find_embedded, prune, sum_terms
+from export.relevance.flow import find_embedded
+from export.relevance.graph import check_output, prune, sum_terms
 from export.relevance.reverse import Reverse
 from export.relevance.rules import RULES
 from export.tapping.shapes import Shape

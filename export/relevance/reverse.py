@@ -33,19 +33,22 @@ class Reverse:
     Attributes:
         view: Of the graph; is added to.
         method: Which gradient.
+        source: With respect to which value.
         terms: What was added on the way, the gradient there, and the value that has the gradient's shape.
         given: Every value that was given a gradient, with that, which has its shape.
     """
 
-    def __init__(self, view: GraphView, method: Method, source: str) -> None:
+    def __init__(self, view: GraphView, method: Method, source: str, layer: int | None = None) -> None:
         """Begin with nothing walked.
 
         Args:
             view: Of the graph.
             method: Which gradient.
             source: With respect to which value.
+            layer: Of several walks in one graph, each with a score of its own, which; its nodes are named by it.
         """
-        self.view, self.method, self._source = view, method, source
+        self.view, self.method, self.source = view, method, source
+        self._prefix = f"relevance.{method}" if layer is None else f"relevance.{method}.layer.{layer}"
         self.terms: list[tuple[str, str, str]] = []
         self.given: list[tuple[str, str]] = []
         self._varying = varying(view, [source], method)
@@ -75,7 +78,7 @@ class Reverse:
         self.give(score, seed)
         for node in reversed(list(self.view.model.graph.node)):
             given = [self.gradient(name) if self.varies(name) else "" for name in node.output]
-            if not any(given) or self._source in node.output:
+            if not any(given) or self.source in node.output:
                 continue
             rule = rules.get(node.op_type)
             if rule is None:
@@ -180,7 +183,7 @@ class Reverse:
     def name(self, what: str) -> str:
         """A name that is not taken."""
         self._made += 1
-        return f"relevance.{self.method}.{self._made}.{what}"
+        return f"{self._prefix}.{self._made}.{what}"
 
 
 def varying(view: GraphView, sources: Iterable[str], method: Method) -> set[str]:

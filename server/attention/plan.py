@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from artifact.contract import NUMBER_BYTES, AttentionContract, PatchContract
-from server.attention.request import CONTRIBUTIONS, ROLLOUTS, HeadReduction, Measure, SentDtype
+from server.attention.places import Places
+from server.attention.request import CONTRIBUTIONS, ROLLOUTS, HeadReduction, Measure, SentDtype, Statistic
 
 _INDEX_BYTES = 4
 
@@ -31,6 +32,8 @@ class AttentionPlan:
         top_k: How many keys of each row; 0 for all.
         renormalize: Whether rows are divided by the sum of what is left of them.
         patches: How positions lie on an image; None where there is none.
+        statistics: What is made of each head's rows, and sent instead of them.
+        places: Of statistics: what the positions of the input are.
     """
 
     indices: tuple[int, ...]
@@ -47,6 +50,8 @@ class AttentionPlan:
     top_k: int
     renormalize: bool
     patches: PatchContract | None
+    statistics: tuple[Statistic, ...] = ()
+    places: Places | None = None
 
     @property
     def outputs(self) -> tuple[str, ...]:
@@ -70,13 +75,15 @@ class AttentionPlan:
     def axes(self) -> list[str]:
         """Names of the axes of what is sent, without the batch."""
         heads = [] if self.reduction or self.is_rollout or self.takes_contributions else ["head"]
+        if self.statistics:
+            return [*heads, "statistic"]
         largest = ["query", "top" if self.top_k else "key"]
         rest = {"entropy": ["query"], "distance": list[str]()}.get(self.measure, largest)
         return [*heads, *rest]
 
     @property
     def index_counts(self) -> list[int]:
-        """How many indices come with what is sent, layer by layer."""
+        """How many indices come with what is sent, layer by layer, at most."""
         keys = len(self.keys or ())
         return [
             layer.num_heads + (queries if self.queries is None else len(self.queries)) + keys
@@ -98,7 +105,7 @@ class AttentionPlan:
                 "query": queries if self.queries is None else len(self.queries),
                 "key": keys if self.keys is None else len(self.keys),
             }
-            sizes["top"] = min(self.top_k, sizes["key"])
+            sizes |= {"top": min(self.top_k, sizes["key"]), "statistic": len(self.statistics)}
             found.append(rows * math.prod(sizes[axis] for axis in self.axes) * item_bytes)
         return found
 

@@ -6,7 +6,9 @@ from dataclasses import dataclass
 from artifact.contract import AttentionContract, Contract
 from server.attention.indices import resolve, resolve_in_each, without_special
 from server.attention.plan import AttentionPlan
-from server.attention.request import AttentionRequest, Measure, TextOfPair, shown
+from server.attention.positions import Positions
+from server.attention.request import AttentionRequest, Measure, TextOfPair, shown, shown_statistic
+from server.attention.statistics_planning import find_places
 from server.errors import InvalidInput, NotPossible
 
 _OF_WINDOWS: tuple[Measure, ...] = ("weights", "entropy")  # others go from layer to layer, or to places on the input
@@ -26,25 +28,6 @@ class AttentionLimits:
     answer_bytes: int
     computed_bytes: int
     pair_tokens: int = 2**14
-
-
-@dataclass(frozen=True)
-class Positions:
-    """What the positions of an input are.
-
-    Attributes:
-        rows: Rows of the input.
-        sizes: Of its symbolic axes, by name.
-        count: Tokens of a text, or patches and class token of an image.
-        special: Which are no part of the input: special tokens, prefix tokens; None where nobody knows.
-        pair: Which are tokens of each of two texts; None where there is no pair.
-    """
-
-    rows: int
-    sizes: Mapping[str, int]
-    count: int
-    special: Sequence[int] | None = None
-    pair: tuple[Sequence[int], Sequence[int]] | None = None
 
 
 def plan_attention(
@@ -102,6 +85,8 @@ def _choose(request: AttentionRequest, contract: Contract, positions: Positions)
         top_k=request.top_k,
         renormalize=request.renormalize,
         patches=contract.patches,
+        statistics=request.statistics,
+        places=find_places(request, contract, list(zip(indices, layers, shapes, strict=True)), positions),
     )
 
 
@@ -214,7 +199,8 @@ def _check_measure(plan: AttentionPlan) -> None:
     if plan.is_rollout and any(shape != (queries, queries) for shape in plan.shapes):
         found = ", ".join(f"{one} x {other}" for one, other in dict.fromkeys(plan.shapes))
         raise InvalidInput("attention.layers", found, "layers over the same positions for a rollout")
-    if plan.measure == "distance" and not (plan.on_input(plan.queries, queries) and plan.on_input(plan.keys, keys)):
+    has_distance = plan.measure == "distance" or "distance" in plan.statistics
+    if has_distance and not (plan.on_input(plan.queries, queries) and plan.on_input(plan.keys, keys)):
         raise InvalidInput("attention.rows", list(plan.queries or ()), "at least one row and key that is a patch")
 
 
@@ -226,6 +212,8 @@ def _check_mixed_heads(plan: AttentionPlan) -> None:
     expected = f"of layer {mixed}, which mixes its heads: its rows need not sum to 1, and may hold negative numbers"
     if plan.measure != "weights":
         raise NotPossible(f"attention.measure: {shown(plan.measure)}; expected none {expected}")
+    if plan.statistics:
+        raise NotPossible(f"attention.statistics: {shown_statistic(plan.statistics[0])}; expected none {expected}")
     if plan.renormalize:
         raise NotPossible(f"attention.renormalize: true; expected false {expected}")
     if plan.dtype == "uint8":

@@ -9,6 +9,7 @@ import numpy as np
 from artifact.contract import AttentionContract
 from artifact.dtypes import Array
 from server.attention.plan import AttentionPlan, every
+from server.attention.statistics import head_statistics, mean_distance
 from server.engine import array_ops as measures
 from server.engine.device_ops import DeviceArray, Weights
 from server.errors import InvalidInput
@@ -64,7 +65,10 @@ class _Reducing:
 
     def one(self, layer: AttentionContract, let_go: Callable[[str], object]) -> Reduced:
         """Make of one layer what was asked for, and let go of it."""
-        reduced = self.contribution(layer) if self._plan.takes_contributions else self.layer(layer)
+        if self._plan.statistics:
+            reduced = self.statistics(layer)
+        else:
+            reduced = self.contribution(layer) if self._plan.takes_contributions else self.layer(layer)
         for name in (layer.output, layer.value_norms, layer.contribution):
             if name:
                 let_go(name)
@@ -78,12 +82,33 @@ class _Reducing:
         if plan.measure == "entropy":
             return self._finish(layer, self._fuse(on.entropy(on.normalize_rows(self._choose_keys(chosen)))))
         count = chosen.shape[-1]  # a distance is one between positions of the same input
-        queries, keys = plan.on_input(plan.queries, count), plan.on_input(plan.keys, count)
-        rows = every(plan.queries, count)
-        places = [rows.index(query) for query in queries]
-        attended = on.normalize_rows(on.choose_keys(on.choose(chosen, None, places), keys))
-        values = on.mean_distance(attended, measures.distances(queries, keys, plan.grid(layer)))
-        return self._finish(layer, self._fuse(values), queries)
+        queries, keys = every(plan.queries, count), every(plan.keys, count)
+        if plan.keys is not None:
+            chosen = on.choose_keys(chosen, plan.keys)
+        values = mean_distance(chosen, queries, keys, plan.grid(layer), on)
+        return self._finish(layer, self._fuse(values), plan.on_input(plan.queries, count))
+
+    def statistics(self, layer: AttentionContract) -> Reduced:
+        """Make numbers of one layer's rows."""
+        plan, on = self._plan, self._on
+        if plan.takes_contributions:
+            chosen = on.as_one_head(on.choose_fused(self._weights[layer.contribution or ""], plan.queries))
+        else:
+            chosen = self._choose(layer)
+        if plan.keys is not None:
+            chosen = on.choose_keys(chosen, plan.keys)
+        assert plan.places is not None  # noqa: S101 -- as there are statistics
+        sums_to_1 = plan.keys is None and not (plan.value_weighted or plan.takes_contributions or layer.window)
+        found = head_statistics(
+            chosen, plan.statistics, plan.places, plan.queries, plan.keys, sums_to_1=sums_to_1, on=on
+        )
+        values = found[:, 0] if plan.takes_contributions else found
+        if plan.reduction:
+            values = measures.fuse_heads(values, plan.reduction)
+        sent = measures.to_float16(values) if plan.dtype == "float16" else values
+        if plan.dtype == "float16":
+            refuse_infinite("attention.dtype", layer.layer, sent)
+        return Reduced(layer, sent, 0.0, None, plan.queries or ())
 
     def contribution(self, layer: AttentionContract) -> Reduced:
         """Cut one layer's contributions out."""

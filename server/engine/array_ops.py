@@ -124,25 +124,53 @@ def distances(queries: Sequence[int], keys: Sequence[int], patches: PatchContrac
     if patches is None:
         return np.abs(np.subtract.outer(queries, keys)).astype(np.float32)
     places = [np.divmod(np.asarray(chosen) - patches.prefix_tokens, patches.cols) for chosen in (queries, keys)]
-    (query_rows, query_cols), (key_rows, key_cols) = places
-    apart = np.hypot(np.subtract.outer(query_rows, key_rows), np.subtract.outer(query_cols, key_cols))
-    return (apart * patches.patch_size).astype(np.float32)
+    down, across = (np.subtract.outer(*on_axis).astype(np.float32) for on_axis in zip(*places, strict=True))
+    return np.asarray(np.sqrt(down * down + across * across) * np.float32(patches.patch_size))
 
 
-def mean_distance(weights: Floats, apart: Floats) -> Floats:
+def mean_distance(weights: Floats, apart: Floats, counted: Floats, rows: Sequence[int]) -> Floats:
     """Average distance that a head looks over, weighted by its attention.
 
     Dosovitskiy et al. 2020, "An Image is Worth 16x16 Words", section 4.5 and figure 7.
 
     Args:
-        weights: [B, H, Q, K], each row summing to 1.
-        apart: [Q, K].
+        weights: [B, H, Q, K].
+        apart: [Q, K]; 0 for keys that do not count.
+        counted: [K], 1 for keys that count and 0 for others: rows are divided by what is left of them.
+        rows: Which rows are averaged.
 
     Returns:
         [B, H].
     """
-    sums = np.einsum("bhqk,qk->bh", weights, apart, dtype=np.float64)
-    return np.asarray(sums / len(apart), dtype=np.float32)
+    sums = np.einsum("bhqk,qk->bhq", weights, apart)
+    left = weights @ counted
+    means = (sums / np.where(left > 0, left, np.float32(1)))[:, :, list(rows)]
+    return np.asarray(means.mean(axis=-1, dtype=np.float64), dtype=np.float32)
+
+
+def as_one_head(values: Floats) -> Floats:
+    """Take [B, Q, K] for what one head has, [B, 1, Q, K]."""
+    return values[:, None]
+
+
+def received(weights: Floats) -> Floats:
+    """What each key gets, averaged over the rows: [B, H, Q, K] to [B, H, K]."""
+    rows = weights.shape[-2]
+    return np.asarray((np.full((1, rows), 1 / rows, dtype=np.float32) @ weights)[..., 0, :])
+
+
+def sum_places(weights: Floats, places: NDArray[np.int64]) -> Floats:
+    """Sum some weights of each head.
+
+    Args:
+        weights: [B, H, Q, K].
+        places: int64 [P], query * K + key of each; at least one.
+
+    Returns:
+        [B, H].
+    """
+    flat = weights.reshape(*weights.shape[:2], -1)
+    return np.asarray(flat[..., places].sum(axis=-1, dtype=np.float64), dtype=np.float32)
 
 
 def largest(weights: Floats, count: int) -> tuple[Floats, NDArray[np.int32]]:

@@ -142,9 +142,21 @@ class DeviceMeasures:
         """See array_ops.entropy."""
         return self._run("entropy", weights)[0]
 
-    def mean_distance(self, weights: DeviceArray, apart: Array) -> DeviceArray:
+    def mean_distance(self, weights: DeviceArray, apart: Array, counted: Array, rows: Sequence[int]) -> DeviceArray:
         """See array_ops.mean_distance."""
-        return self._run("mean_distance", weights, apart)[0]
+        return self._run("mean_distance", weights, apart, counted, rows)[0]
+
+    def as_one_head(self, values: DeviceArray) -> DeviceArray:
+        """See array_ops.as_one_head."""
+        return self._run("as_one_head", values)[0]
+
+    def received(self, weights: DeviceArray) -> DeviceArray:
+        """See array_ops.received."""
+        return self._run("received", weights)[0]
+
+    def sum_places(self, weights: DeviceArray, places: Array) -> DeviceArray:
+        """See array_ops.sum_places."""
+        return self._run("sum_places", weights, places)[0]
 
     def largest(self, weights: DeviceArray, count: int) -> tuple[DeviceArray, Array]:
         """See array_ops.largest; the places are on the host."""

@@ -19,10 +19,10 @@ from artifact.contract import (
     LOWERED_GRAPH,
     PARTS_GRAPH,
     PLAIN_GRAPH,
-    RELEVANCE_GRAPH,
     SIMILARITY_GRAPH,
     TAPPED_GRAPH,
     Contract,
+    RelevanceGraph,
 )
 from artifact.dtypes import Array
 from server.engine.agreement import check_contract, check_declared, check_given, check_runs
@@ -92,8 +92,7 @@ class Engine:
         tapped = choose_tapped(contract, device, form)
         beside = [CONTRIBUTIONS_GRAPH] if contract.contributions else []
         beside += [HIDDEN_GRAPH] if contract.hidden_states else []
-        beside += [RELEVANCE_GRAPH] if contract.relevance else []
-        beside += [SIMILARITY_GRAPH, PARTS_GRAPH] if contract.similarity else []
+        beside += contract.explaining_files
         decoders = [name for name in (DECODER_GRAPH, LOWERED_DECODER_GRAPH) if name in contract.files]
         graphs = (PLAIN_GRAPH, *tapped[:1], *beside, *decoders[:1])
         check_room(folder, graphs, devices)
@@ -104,7 +103,6 @@ class Engine:
             self.tapped: Graph | None = None
             self.contributing: Graph | None = None
             self.hidden: Graph | None = None
-            self.explaining: Graph | None = None
             self.comparing: Graph | None = None
             self.parting: Graph | None = None
             if contract.contributions:
@@ -113,8 +111,13 @@ class Engine:
                 )
             if contract.hidden_states:
                 self.hidden = Graph(sources[HIDDEN_GRAPH], devices, instances, keep_on_device, all_threads=True)
-            if contract.relevance:
-                self.explaining = Graph(sources[RELEVANCE_GRAPH], devices, instances, keep_on_device, all_threads=True)
+            # Of other methods than Libra without a session for a run alone: they are for comparing, and take memory.
+            self.explaining: dict[RelevanceGraph, Graph] = {
+                one.graph: Graph(
+                    sources[one.file], devices, instances, keep_on_device, all_threads=one.graph == "libra"
+                )
+                for one in contract.explained
+            }
             if contract.similarity:
                 self.comparing, self.parting = (
                     Graph(sources[name], devices, instances, keep_on_device, all_threads=True)
@@ -156,8 +159,8 @@ class Engine:
             yield CONTRIBUTIONS_GRAPH, self.contributing, [*outputs, *self._contract.contributions]
         if self.hidden:
             yield HIDDEN_GRAPH, self.hidden, [*outputs, *(state.output for state in self._contract.hidden_outputs)]
-        if self.explaining and self._contract.relevance:
-            yield RELEVANCE_GRAPH, self.explaining, [*outputs, *self._contract.relevance.outputs]
+        for one in self._contract.explained:
+            yield one.file, self.explaining[one.graph], [*outputs, *one.outputs]
         if self.comparing and self.parting and (compared := self._contract.similarity):
             yield SIMILARITY_GRAPH, self.comparing, [*outputs, *compared.relevance.outputs]
             yield PARTS_GRAPH, self.parting, [*outputs, compared.part]

@@ -1,5 +1,6 @@
 """How a text is written, with everything decided."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from artifact.generation import GenerationContract
@@ -30,7 +31,8 @@ class GenerationPlan:
 
     Attributes:
         generation: Of the model.
-        start: The tokens that the decoder reads first; of several starts those of the first.
+        starts: The tokens that the decoder reads first, by the start's name; of several, which are as long as one
+            another, the likeliest is read, token by token.
         max_tokens: The most that is written.
         num_beams: How many beginnings are kept; 1 for one row.
         num_results: How many results are told.
@@ -39,12 +41,10 @@ class GenerationPlan:
         stop: Texts behind which nothing is written any more.
         alternatives: How many tokens are told at each step besides that which was taken.
         attention: What is told of each step's attention.
-        other_starts: As long as start: of all these the likeliest is read, token by token.
-        start_names: Of start and of these, one each.
     """
 
     generation: GenerationContract
-    start: tuple[int, ...]
+    starts: Mapping[str, tuple[int, ...]]
     max_tokens: int
     num_beams: int = 1
     num_results: int = 1
@@ -53,17 +53,20 @@ class GenerationPlan:
     stop: tuple[str, ...] = ()
     alternatives: int = 0
     attention: tuple[AttentionPlan, ...] = ()
-    other_starts: tuple[tuple[int, ...], ...] = ()
-    start_names: tuple[str, ...] = ("",)
 
     def name_start(self, tokens: tuple[int, ...]) -> str:
         """The name of the start that has these tokens, one of those that were asked for."""
-        return self.start_names[(self.start, *self.other_starts).index(tokens)]
+        return next(name for name, start in self.starts.items() if start == tokens)
+
+    @property
+    def start_length(self) -> int:
+        """Tokens that it begins with."""
+        return len(next(iter(self.starts.values())))
 
     @property
     def max_length(self) -> int:
         """Tokens that it may come to, those it begins with included."""
-        return len(self.start) + self.max_tokens
+        return self.start_length + self.max_tokens
 
     @property
     def end_tokens(self) -> tuple[int, ...]:

@@ -83,12 +83,10 @@ def plan_request(request: GenerationRequest) -> GenerationPlan:
         InvalidInput: A layer or a head does not exist, or is named twice.
     """
     generation = _contract(request)
-    start, *other_starts = generation.beginnings(request.start)
+    names, beginnings = generation.names_of_start(request.start), generation.beginnings(request.start)
     return GenerationPlan(
         generation=generation,
-        start=start,
-        other_starts=tuple(other_starts),
-        start_names=generation.names_of_start(request.start),
+        starts=dict(zip(names, beginnings, strict=True)),
         max_tokens=request.max_tokens or generation.max_tokens,
         num_beams=_num_beams(request, generation),
         num_results=request.num_results or 1,

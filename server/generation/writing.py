@@ -58,7 +58,7 @@ class Writing(ABC):
         self.steps = self.first_token_ns = 0
         self._writer = writer
         self._read = 0
-        self._starts = [plan.start, *plan.other_starts]  # of which it may still be any
+        self._starts = list(plan.starts.values())  # of which it may still be any
 
     @property
     def start(self) -> tuple[int, ...]:
@@ -74,7 +74,7 @@ class Writing(ABC):
         """Take rows, which read the first token of what it begins with."""
         self.rows, self.source, self._read = rows, (), 1
         for row in rows:
-            caches.set_token(row, self.plan.start[0])
+            caches.set_token(row, self.start[0])
 
     def fetch(self) -> list[GeneratedToken]:
         """Take what was written since this was last asked."""
@@ -114,7 +114,7 @@ class Writing(ABC):
             caches: Are told what is read next.
         """
         self.steps += 1
-        if self._read < len(self.plan.start):
+        if self._read < self.plan.start_length:
             token = self._read_on(logits[self.rows[0]])
             for row in self.rows:
                 caches.set_token(row, token)

@@ -7,7 +7,8 @@ import numpy as np
 from artifact.contract import Contract, HiddenStateContract
 from artifact.dtypes import Array
 from server.attention.indices import resolve, resolve_in_each, without_special
-from server.attention.planning import AttentionLimits, Positions
+from server.attention.planning import AttentionLimits
+from server.attention.positions import Positions
 from server.errors import InvalidInput, NotPossible
 from server.hidden_states.plan import HiddenStatesPlan
 from server.hidden_states.request import HiddenStatesRequest

@@ -1,9 +1,16 @@
 """What a prepared request is for the scheduler: its attention or hidden states planned, its graph chosen."""
 
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
 import numpy as np
 
+from artifact.images import Pixels
+from artifact.text import Tokens
 from server.attention.plan import AttentionPlan
-from server.attention.planning import AttentionLimits, Positions, plan_attention
+from server.attention.planning import AttentionLimits, plan_attention
+from server.attention.positions import Positions
 from server.context import RpcContext
 from server.errors import InvalidInput
 from server.hidden_states.plan import HiddenStatesPlan
@@ -13,7 +20,10 @@ from server.inference.request import InferenceRequest, Plan, PreparedInput
 from server.relevance.plan import RelevancePlan
 from server.relevance.planning import plan_relevance
 from server.relevance.similarity import SimilarityPlan, plan_similarity
-from server.scheduling.batch import BatchItem, Runner
+from server.scheduling.batch import BatchItem, Result, Runner
+from server.scheduling.grouping import Each
+
+_LOGITS = "logits"
 
 
 def plan_request(request: InferenceRequest, prepared: PreparedInput, limits: AttentionLimits) -> Plan | None:
@@ -30,7 +40,7 @@ def plan_request(request: InferenceRequest, prepared: PreparedInput, limits: Att
     contract = request.model.contract
     special = special_positions(request.model, prepared)
     sizes, pair = contract.axis_sizes(prepared.inputs), pair_positions(prepared)
-    positions = Positions(prepared.rows, sizes, prepared.length, special, pair)
+    positions = Positions(prepared.rows, sizes, prepared.length, special, pair, **_origin(prepared))
     if request.hidden_states:
         return plan_hidden_states(request.hidden_states, contract, prepared.inputs, positions, limits)
     if request.relevance:
@@ -41,8 +51,18 @@ def plan_request(request: InferenceRequest, prepared: PreparedInput, limits: Att
     return plan_attention(request.attention, contract, positions, limits, layer_by_layer=request.layer_by_layer)
 
 
+def _origin(prepared: PreparedInput) -> dict[str, Any]:
+    """Say what a single text's or image's positions came from, as fields of Positions."""
+    match prepared.source:
+        case Tokens() as tokens:
+            return {"token_ids": tokens.ids, "offsets": tokens.offsets}
+        case Pixels() as pixels:
+            return {"seen": pixels.box}
+    return {}
+
+
 def make_item(request: InferenceRequest, prepared: PreparedInput, plan: Plan | None, context: RpcContext) -> BatchItem:
-    """Choose the graph that gives no more than what is wanted."""
+    """Choose the graph that gives no more than what is wanted; that of logits alone where these have to come first."""
     engine, contract = request.model.engine, request.model.contract
     graph: Runner | None = None
     inputs, rows = prepared.inputs, prepared.rows
@@ -51,15 +71,13 @@ def make_item(request: InferenceRequest, prepared: PreparedInput, plan: Plan | N
             graph = engine.contributing if plan.takes_contributions else engine.tapped
         case HiddenStatesPlan():
             graph = engine.hidden
-        case RelevancePlan():
-            graph = engine.explaining
-            inputs = {**inputs, plan.contract.weights: plan.weights}
+        case RelevancePlan() if not plan.is_open:
+            graph = engine.explaining[plan.contract.graph]
+            inputs, rows = plan.spread(inputs), plan.rows_each
         case SimilarityPlan():
             graph = engine.parting if plan.weights is None else engine.comparing
-            rows = plan.runs
-            repeated = {name: np.broadcast_to(array, (rows, *array.shape[1:])) for name, array in inputs.items()}
-            inputs = {**repeated, **plan.further_inputs}
-    further = plan.outputs if plan else ()
+            inputs, rows = plan.spread(inputs), plan.runs
+    further = plan.outputs if plan and graph else ()
     return BatchItem(
         graph or engine.plain,
         contract,
@@ -69,4 +87,35 @@ def make_item(request: InferenceRequest, prepared: PreparedInput, plan: Plan | N
         request.outputs,
         further,
         context,
+    )
+
+
+def settle(plan: Plan | None, computed: Result) -> Plan | None:
+    """Return the plan that goes on from what was computed of an input: None where that was all."""
+    if isinstance(plan, RelevancePlan) and plan.is_open:
+        return plan.settled(computed.outputs[_LOGITS])
+    return None
+
+
+def rows_of(item: BatchItem) -> list[BatchItem]:
+    """Return an item for each row of one."""
+    if item.rows == 1:
+        return [item]
+    rows = ({name: array[row : row + 1] for name, array in item.inputs.items()} for row in range(item.rows))
+    return [replace(item, inputs=own, rows=1) for own in rows]
+
+
+def join_rows(found: Sequence[Each]) -> Each:
+    """Put what became of an item's rows together, in their order: the error of one is that of all."""
+    results = [one for one in found if isinstance(one, Result)]
+    if len(found) == 1 or len(results) < len(found):
+        return next((one for one in found if not isinstance(one, Result)), found[0])
+    first = results[0]
+    return replace(
+        first,
+        outputs={name: np.concatenate([one.outputs[name] for one in results]) for name in first.outputs},
+        further={name: np.concatenate([np.asarray(one.further[name]) for one in results]) for name in first.further},
+        queue_ns=max(one.queue_ns for one in results),
+        compute_ns=max(one.compute_ns for one in results),
+        batch_size=max(one.batch_size for one in results),
     )

@@ -1,7 +1,7 @@
 """The way of several texts or images of one request: an answer or an error each, together in the engine's runs."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -12,14 +12,15 @@ from server.attention.planning import AttentionLimits
 from server.context import RpcContext, Timings
 from server.errors import InvalidInput, ServerError
 from server.inference.decoding import Decoders
-from server.inference.items import make_item, plan_request
+from server.inference.items import join_rows, make_item, plan_request, rows_of, settle
 from server.inference.many_bounds import Ready, check_together, reserve_together
 from server.inference.many_reading import Read, count_inputs, prepare_one, read_each
 from server.inference.preprocess import InputLimits
 from server.inference.request import InferenceRequest, InferenceResponse, ManyResponses, PreparedInput
 from server.inference.response_cache import ResponseCache
 from server.inference.workers import Workers
-from server.scheduling.batch import Result
+from server.scheduling.batch import BatchItem, Result
+from server.scheduling.grouping import Each
 
 Outcomes = dict[int, InferenceResponse | ServerError]
 _NO_PIXELS = np.empty((0, 0, 0), dtype=np.float32)
@@ -78,23 +79,40 @@ class ManyInputs:
         self, request: InferenceRequest, ready: Mapping[int, Ready], later: int, found: ManyResponses
     ) -> Outcomes:
         """Compute what is ready, so many being read later; how long the longest took goes into the timings of all."""
-        items = [one.item for one in ready.values()]
-        found.graph = items[0].graph_kind
         goes_on = found.timings.batch_size > 0  # some were computed, and with them all were admitted
+        outcomes, left = Outcomes(), dict(ready)
+        while left:
+            found.graph = next(iter(left.values())).item.graph_kind
+            computed = await self._run(request, [one.item for one in left.values()], later, goes_on=goes_on)
+            goes_on, further = True, dict[int, Ready]()
+            for (number, one), result in zip(left.items(), computed, strict=True):
+                if not isinstance(result, Result):
+                    outcomes[number] = result
+                    continue
+                _observe(result, found.timings)
+                if plan := settle(one.plan, result):
+                    further[number] = replace(
+                        one, plan=plan, item=make_item(request, one.prepared, plan, one.item.context)
+                    )
+                    continue
+                source = _source(one.prepared)
+                outcomes[number] = InferenceResponse(request.model, source, one.plan, result, Timings())
+            left = further
+        return outcomes
+
+    async def _run(
+        self, request: InferenceRequest, items: Sequence[BatchItem], later: int, *, goes_on: bool
+    ) -> list[Each]:
+        """Compute inputs, some of which may be several rows, so many being read later."""
+        rows = [rows_of(item) for item in items]
         usage, held_bytes = request.model.usage, sum(item.held_bytes for item in items)
         usage.hold(held_bytes)
         try:
-            results = await self.cache.compute_all(items, later, goes_on=goes_on)
+            flat = [row for own in rows for row in own]
+            computed = iter(await self.cache.compute_all(flat, later, goes_on=goes_on))
         finally:
             usage.release(held_bytes)
-        outcomes = Outcomes()
-        for (number, one), result in zip(ready.items(), results, strict=True):
-            if isinstance(result, Result):
-                _observe(result, found.timings)
-                outcomes[number] = InferenceResponse(request.model, _source(one.prepared), one.plan, result, Timings())
-            else:
-                outcomes[number] = result
-        return outcomes
+        return [join_rows([next(computed) for _ in own]) for own in rows]
 
 
 def _prepare(

@@ -9,6 +9,8 @@ from server.errors import InvalidInput
 from server.inference.preprocess import outputs_bytes
 from server.inference.request import Images, InferenceRequest, Plan, PreparedInput, Texts
 from server.ledger import COPIES, Account
+from server.relevance.plan import RelevancePlan
+from server.relevance.planning import check_rows
 from server.repository.loading import LoadedModel
 from server.scheduling.batch import BatchItem
 
@@ -19,7 +21,7 @@ _ADDED_TOKENS, _UTF8_BYTES = 16, 4  # special ones, generously; of a character, 
 _FEWER = {
     "attention": "fewer inputs, layers, heads or rows",
     "hidden_states": "fewer inputs, layers or positions",
-    "relevance": "fewer inputs",
+    "relevance": "fewer inputs or labels",
 }
 
 
@@ -44,6 +46,9 @@ def check_together(request: InferenceRequest, ready: Sequence[Ready], count: int
     Raises:
         InvalidInput: They are too much together.
     """
+    for one in ready[:1]:
+        if isinstance(one.plan, RelevancePlan):
+            check_rows(one.plan, count)
     answer_bytes, computed_bytes = _amounts(request, ready, count)
     field = request.further_field or "outputs"
     if answer_bytes > limits.answer_bytes:

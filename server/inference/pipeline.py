@@ -12,7 +12,7 @@ from server.context import RpcContext, Timings
 from server.errors import TooBusy
 from server.inference.decoding import Decoders
 from server.inference.image_rows import image_contract, read_images
-from server.inference.items import make_item, plan_request
+from server.inference.items import make_item, plan_request, settle
 from server.inference.many import ManyInputs
 from server.inference.many_reading import pieces
 from server.inference.preprocess import (
@@ -42,6 +42,7 @@ from server.inference.response_cache import ResponseCache
 from server.inference.sound_rows import audio_contract, read_sound
 from server.inference.workers import DECODE_INLINE_BYTES, Workers
 from server.ledger import COPIES, Account
+from server.scheduling.batch import BatchItem, Result
 from server.telemetry.metrics import Metrics
 from server.telemetry.tracing import Tracing
 
@@ -95,16 +96,25 @@ class Pipeline:
             _reserve(request, plan, prepared.rows, context.account)
         decode_ns = time.perf_counter_ns() - started_ns
         item = make_item(request, prepared, plan, context)
-        usage, held_bytes = request.model.usage, item.held_bytes
-        usage.hold(held_bytes)
-        try:
-            result = await self.cache.compute(item)
-        finally:
-            usage.release(held_bytes)
+        result = await self._run(request, item)
         timings = Timings(decode_ns, result.queue_ns, result.compute_ns, batch_size=result.batch_size)
+        if further := settle(plan, result):
+            plan, item = further, make_item(request, prepared, further, context)
+            result = await self._run(request, item)
+            timings.queue_ns += result.queue_ns
+            timings.compute_ns += result.compute_ns
+            timings.batch_size = result.batch_size
         size_bytes = result.size_bytes
         context.account.hold("result", size_bytes)
         return InferenceResponse(request.model, prepared, plan, result, timings, item.graph_kind, size_bytes)
+
+    async def _run(self, request: InferenceRequest, item: BatchItem) -> Result:
+        usage, held_bytes = request.model.usage, item.held_bytes
+        usage.hold(held_bytes)
+        try:
+            return await self.cache.compute(item)
+        finally:
+            usage.release(held_bytes)
 
     async def _compute_each(self, request: InferenceRequest, context: RpcContext, started_ns: int) -> ManyResponses:
         many = ManyInputs(self.workers, self.decoders, self.cache, self.inputs, self.attention)

@@ -102,7 +102,8 @@ def read_each_text(
 
 def _read(model: LoadedModel, inputs: Texts, row: int, *, max_bytes: int, prompt: str, positions: bool) -> Tokens:
     """Tokenise one row of a request's texts."""
-    text, second = inputs.row(row)
+    given, second = inputs.row(row)
+    text = given if isinstance(given, str) else text_reader(model, inputs).text_of(given, max_bytes)
     if model.late_reader:
         read = partial(model.late_reader.read, text, query=row < inputs.queries)
     else:

@@ -20,7 +20,7 @@ from server.hidden_states.request import HiddenStatesRequest
 from server.inference.sound import Sound
 from server.inference.vectors import WHOLE_VECTORS, VectorRequest
 from server.relevance.plan import RelevancePlan
-from server.relevance.reduce import Relevance, explain_rows
+from server.relevance.reduce import Relevance, explain_row
 from server.relevance.request import RelevanceRequest
 from server.relevance.similarity import SimilarityPlan, SimilarityRequest
 from server.repository.loading import LoadedModel
@@ -34,7 +34,7 @@ class Texts:
     """Texts, a row each, or pairs of texts.
 
     Attributes:
-        texts: As they came; of pairs, the first of each.
+        texts: As they came, or each as the ids of its tokens; of pairs, the first of each.
         truncate: Whether one with too many tokens is cut.
         prompt: The name of what is put before each; empty for the model's default. Pairs have none.
         second: Of pairs, the second text of each; else empty.
@@ -42,7 +42,7 @@ class Texts:
         queries: Of late interaction: how many, the first ones, are queries and no documents.
     """
 
-    texts: tuple[str, ...]
+    texts: tuple[str | tuple[int, ...], ...]
     truncate: bool
     prompt: str = ""
     second: tuple[str, ...] = ()
@@ -57,7 +57,7 @@ class Texts:
 
     @property
     def sizes(self) -> list[int]:
-        """Characters of each row."""
+        """Characters, or tokens, of each row."""
         sizes = map(len, self.texts)
         return list(map(add, sizes, map(len, self.second)) if self.second else sizes)
 
@@ -66,8 +66,8 @@ class Texts:
         """How much there is to read."""
         return sum(self.sizes)
 
-    def row(self, number: int) -> tuple[str, str | None]:
-        """Return a row: a text, or a pair."""
+    def row(self, number: int) -> tuple[str | tuple[int, ...], str | None]:
+        """Return a row: a text, in letters or in tokens, or a pair."""
         return self.texts[number], self.second[number] if self.second else None
 
     def __len__(self) -> int:
@@ -276,10 +276,10 @@ class InferenceResponse:
         return reduce_states(self.plan, left, lambda name: left.pop(name, None))
 
     def relevance(self) -> list[Relevance]:
-        """Say of each row why it has its score; nothing where that was not asked for."""
+        """Say why the input, which is one row, has each score; nothing where that was not asked for."""
         if not isinstance(self.plan, RelevancePlan):
             return []
-        return explain_rows(self.plan, self.outputs["logits"], self._take_further())
+        return explain_row(self.plan, self.outputs["logits"], self._take_further())
 
     def _take_further(self) -> dict[str, Weights]:
         left = dict(self.result.further)

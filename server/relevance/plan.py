@@ -1,30 +1,55 @@
 """A checked request for relevance: what of each logit is in the score, which positions are sent."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 
-from artifact.contract import NUMBER_BYTES, RelevanceContract
+import numpy as np
+
+from artifact.contract import NUMBER_BYTES, RelevanceContract, RelevanceMethod
 from artifact.dtypes import Array
+from server.relevance.path import Path
 
 _SCORES = 2  # numbers of a row besides its positions: the rest, and the score
+
+
+@dataclass(frozen=True)
+class Target:
+    """What is explained.
+
+    Attributes:
+        label: Index of the label; None for the most probable.
+        against: Index of the label that it is told apart from; None for none.
+    """
+
+    label: int | None = None
+    against: int | None = None
 
 
 @dataclass(frozen=True, eq=False)
 class RelevancePlan:
     """A checked request for relevance.
 
+    A row of the input becomes one for each target, and for each point of the path.
+
     Attributes:
-        contract: The model's.
-        weights: What of each logit is in the score, float32 [rows, C]; zeros for the largest alone.
-        label: Index of the label that is explained; None for the most probable of each row.
-        against: Index of the label that it is told apart from; None for none.
+        contract: Of the graph.
+        method: Of those that it can do.
+        targets: What is explained, each for itself.
+        top: How many of the most probable labels stand for targets, once the logits are known; 0 for those there are.
+        num_labels: Of the model.
+        is_list: Whether each target has a place in a list of answers.
+        path: Of integrated gradients; None for other methods.
         positions: Which are sent, counted from 0; None for all.
         count: How many there are, for this request.
     """
 
     contract: RelevanceContract
-    weights: Array
-    label: int | None
-    against: int | None
+    method: RelevanceMethod
+    targets: tuple[Target, ...]
+    top: int
+    num_labels: int
+    is_list: bool
+    path: Path | None
     positions: tuple[int, ...] | None
     count: int
 
@@ -35,14 +60,67 @@ class RelevancePlan:
 
     @property
     def index_counts(self) -> list[int]:
-        """How many indices come with what is sent."""
-        return [0 if self.positions is None else len(self.positions)]
+        """How many indices come with what is sent: of positions, where these are some, and of words."""
+        sent = self.count if self.positions is None else 2 * len(self.positions)
+        return [sent] * self._answers
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the logits have to be known before it can be computed.
+
+        The most probable label of the row itself: another may be so at another point of a path.
+        """
+        return self.top > 0 or (self.path is not None and any(one.label is None for one in self.targets))
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether by this method positions and the rest make up a score."""
+        return self.contract.rest is not None or self.path is not None
+
+    @property
+    def points(self) -> int:
+        """Rows that each target takes."""
+        return 1 if self.path is None else len(self.path.scales)
+
+    @property
+    def rows_each(self) -> int:
+        """Rows that become of a row of the input."""
+        return self._answers * self.points
+
+    @property
+    def _answers(self) -> int:
+        return self.top or len(self.targets)
+
+    def settled(self, logits: Array) -> "RelevancePlan":
+        """Return the same for the most probable labels of a row, float32 [1, C]."""
+        best = np.argsort(-logits[0], kind="stable")
+        labels = best[: self.top] if self.top else best[:1]
+        return replace(self, targets=tuple(Target(int(label)) for label in labels), top=0)
+
+    def spread(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
+        """Make the inputs of the graph from those of a row; rows of a target lie together."""
+        weights = np.zeros((len(self.targets), self.num_labels), dtype=np.float32)
+        for row, target in zip(weights, self.targets, strict=True):
+            if target.label is not None:
+                row[target.label] = 1
+            if target.against is not None:
+                row[target.against] = -1
+        made = dict(inputs) if self.rows_each == 1 else _repeated(inputs, self.rows_each)
+        made[self.contract.weights] = np.repeat(weights, self.points, axis=0)
+        if self.contract.scale:
+            scales = np.ones(1, dtype=np.float32) if self.path is None else self.path.scales
+            made[self.contract.scale] = np.tile(scales, len(self.targets))
+        return made
 
     def answer_bytes(self, rows: int) -> int:
         """Size of what will be sent for a request of so many rows."""
         sent = self.count if self.positions is None else len(self.positions)
-        return rows * (sent + _SCORES) * NUMBER_BYTES
+        return rows * self._answers * (sent + _SCORES) * NUMBER_BYTES
 
     def computed_bytes(self, rows: int) -> int:
         """Size of what is fetched for it."""
-        return rows * (self.count + _SCORES) * NUMBER_BYTES
+        return rows * self.rows_each * (self.count + _SCORES) * NUMBER_BYTES
+
+
+def _repeated(inputs: Mapping[str, Array], count: int) -> dict[str, Array]:
+    return {name: np.repeat(array, count, axis=0) for name, array in inputs.items()}

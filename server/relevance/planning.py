@@ -1,15 +1,16 @@
 """Plans a request for relevance: checked against a model and an input, before anything runs."""
 
-import numpy as np
-
-from artifact.contract import Contract
+from artifact.contract import Contract, RelevanceContract
 from server.attention.indices import without_special
-from server.attention.planning import AttentionLimits, Positions
+from server.attention.planning import AttentionLimits
+from server.attention.positions import Positions
 from server.errors import InvalidInput, NotPossible
-from server.relevance.plan import RelevancePlan
-from server.relevance.request import RelevanceRequest
+from server.relevance.path import straight_path
+from server.relevance.plan import RelevancePlan, Target
+from server.relevance.request import DEFAULT_STEPS, INTEGRATED, RelevanceRequest
 
 _SHOWN_LABELS = 20
+MAX_ROWS = 1024  # of a call that explains many labels, at many points: 8 labels at 126, say
 
 
 def plan_relevance(
@@ -20,33 +21,62 @@ def plan_relevance(
     Args:
         request: As the caller sent it.
         contract: The model's.
-        positions: Of the input.
+        positions: Of the input, which is one row.
         limits: How much may be computed and sent, as of attention.
 
     Raises:
-        NotPossible: The model was exported without a relevance graph of its logits, or has no labels.
-        InvalidInput: There is no such label, or an answer is too large.
+        NotPossible: The model was exported without a relevance graph of its logits for this method, or has no labels.
+        InvalidInput: There is no such label, or an answer is too large, or too many rows are to be computed.
     """
-    explained = contract.relevance
-    if explained is None or not contract.explains_labels:
-        expected = "a classifier with Model.can_explain"
-        raise NotPossible(f"relevance: {contract.name} was exported without relevance of labels; expected {expected}")
+    explained = _find_graph(request, contract)
     request.check()
-    label = _index("relevance.label", request.label, contract.labels)
-    against = _index("relevance.against", request.against, contract.labels)
-    weights = np.zeros((positions.rows, len(contract.labels)), dtype=np.float32)
-    if label is not None:
-        weights[:, label] = 1
-    if against is not None:
-        weights[:, against] = -1
+    labels = contract.labels
+    if request.labels:
+        found = [_index(f"relevance.labels[{place}]", one, labels) for place, one in enumerate(request.labels)]
+        targets = tuple(Target(label) for label in found)
+    else:
+        label = _index("relevance.label", request.label, labels)
+        targets = (Target(label, _index("relevance.against", request.against, labels)),)
     axis = explained.position_axis
     count = axis if isinstance(axis, int) else positions.sizes.get(axis, positions.count)
-    special = "relevance.drop_special"
-    kept = without_special(special, positions.special, count) if request.drop_special else None
-    plan = RelevancePlan(explained, weights, label, against, kept, count)
+    plan = RelevancePlan(
+        contract=explained,
+        method=request.method,
+        targets=targets,
+        top=min(request.top, len(labels)),
+        num_labels=len(labels),
+        is_list=request.is_list,
+        path=straight_path(request.steps or DEFAULT_STEPS) if request.method == INTEGRATED else None,
+        positions=without_special("relevance.drop_special", positions.special, count) if request.drop_special else None,
+        count=count,
+    )
+    check_rows(plan, positions.rows)
     if (size_bytes := plan.answer_bytes(positions.rows)) > limits.answer_bytes:
         raise InvalidInput("relevance", f"an answer of {size_bytes} bytes", f"at most {limits.answer_bytes}")
     return plan
+
+
+def check_rows(plan: RelevancePlan, inputs: int) -> None:
+    """Refuse more rows than one call may compute, of so many inputs; an input that becomes one row is never refused.
+
+    Raises:
+        InvalidInput: They are more.
+    """
+    if plan.rows_each > 1 and (rows := inputs * plan.rows_each) > MAX_ROWS:
+        of = f"{rows} rows to compute ({inputs} x {plan.rows_each} by labels and steps)"
+        raise InvalidInput("relevance", of, f"at most {MAX_ROWS}: fewer inputs, labels or steps")
+
+
+def _find_graph(request: RelevanceRequest, contract: Contract) -> RelevanceContract:
+    methods = contract.label_methods
+    if not methods:
+        expected = "a classifier with Model.can_explain"
+        raise NotPossible(f"relevance: {contract.name} was exported without relevance of labels; expected {expected}")
+    if request.method not in methods:
+        raise NotPossible(
+            f"relevance.method: {contract.name} was exported without {request.method}; expected {', '.join(methods)}"
+        )
+    return methods[request.method]
 
 
 def _index(field: str, label: str, labels: tuple[str, ...]) -> int | None:

@@ -6,70 +6,112 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from artifact.contract import RelevanceMethod
 from artifact.dtypes import Array
 from server.engine.device_ops import Weights
-from server.relevance.plan import RelevancePlan
+from server.relevance.plan import RelevancePlan, Target
 
 Floats = NDArray[np.float32]
 
 
-@dataclass(frozen=True, eq=False)
-class Relevance:
-    """Why one row has its score.
+@dataclass(frozen=True)
+class Completeness:
+    """Of a method whose parts make up a score: how far they do.
 
     Attributes:
-        label: Index of the label that is explained.
-        against: Index of the label that it is told apart from; None for none.
-        values: What each position that is sent did, signed, float32 [positions].
-        unsent: What those did that are not sent.
-        rest: What belongs to no position.
-        score: What is explained.
-        error: How far all of that is from making up the score, in its unit.
+        baseline: The score of zeros in the input's place, which the parts leave out; None where they leave out nothing.
+        error: How far all parts are from making up the score, or its distance from the baseline's, in its unit.
         relative_error: The same as a share of all that was added, whatever its sign.
     """
 
+    baseline: float | None
+    error: float
+    relative_error: float
+
+
+@dataclass(frozen=True, eq=False)
+class Relevance:
+    """Why a row has a score.
+
+    Attributes:
+        method: How it is explained.
+        label: Index of the label that is explained; 0 of a similarity, which is of none.
+        against: Index of the label that it is told apart from; None for none.
+        values: What each position that is sent did, float32 [positions]; signed by the methods that tell.
+        unsent: What those did that are not sent.
+        rest: What belongs to no position; 0 by the methods that do not tell.
+        score: What is explained.
+        completeness: None by the methods whose numbers do not make up a score.
+    """
+
+    method: RelevanceMethod
     label: int
     against: int | None
     values: Floats
     unsent: float
     rest: float
     score: float
-    error: float
-    relative_error: float
+    completeness: Completeness | None
 
 
-def explain_rows(plan: RelevancePlan, logits: Array, found: Mapping[str, Weights]) -> list[Relevance]:
-    """Say why each row has its score.
+def explain_row(plan: RelevancePlan, logits: Array, found: Mapping[str, Weights]) -> list[Relevance]:
+    """Say why a row has the score of each target.
 
     Args:
-        plan: What was asked for.
-        logits: float32 [rows, C].
-        found: By output name; padding that batching added already cut off.
+        plan: What was asked for, settled.
+        logits: float32 [plan.rows_each, C], the first of the row as it is.
+        found: By output name, the rows of a target together; padding that batching added already cut off.
     """
-    values, rests, scores = (np.asarray(found[name]) for name in plan.outputs)
-    return [_explain(plan, *row) for row in zip(logits, values, rests, scores, strict=True)]
+    names, points = plan.contract, plan.points
+    values, scores = np.asarray(found[names.positions]), np.asarray(found[names.score])
+    rests = np.asarray(found[names.rest]) if names.rest else np.zeros_like(scores)
+    made = []
+    for number, target in enumerate(plan.targets):
+        own = slice(number * points, (number + 1) * points)
+        made.append(_explain(plan, target, logits[0], values[own], float(rests[own][0]), scores[own]))
+    return made
 
 
-def _explain(plan: RelevancePlan, logits: Floats, values: Floats, rest: float, score: float) -> Relevance:
-    label = int(np.argmax(logits)) if plan.label is None else plan.label
-    return add_up(label, plan.against, plan.positions, values, rest, score)
-
-
-def add_up(
-    label: int, against: int | None, positions: tuple[int, ...] | None, values: Floats, rest: float, score: float
+def _explain(
+    plan: RelevancePlan, target: Target, logits: Floats, values: Floats, rest: float, scores: Floats
 ) -> Relevance:
-    """Say what is sent of a row, and how far all of it makes up the score; arguments are the fields of Relevance."""
-    whole = values.astype(np.float64)
-    sent = values if positions is None else values[list(positions)]
-    error = abs(float(whole.sum() + rest - score))
-    scale = float(np.abs(whole).sum() + abs(rest))
+    whole, baseline = values[0].astype(np.float64), None
+    if plan.path is not None:
+        whole, baseline = plan.path.shares @ values.astype(np.float64), float(scores[1])
     return Relevance(
-        label=label,
-        against=against,
-        values=sent,
-        unsent=float(whole.sum() - sent.sum(dtype=np.float64)),
-        rest=float(rest),
-        score=float(score),
-        error=error,
-        relative_error=error / scale if scale else 0.0,
+        plan.method,
+        int(np.argmax(logits)) if target.label is None else target.label,
+        target.against,
+        *_choose(whole, plan.positions),
+        rest,
+        float(scores[0]),
+        _measure(whole, rest, float(scores[0]), baseline) if plan.is_complete else None,
     )
+
+
+def add_up(whole: NDArray[np.float64], rest: float, score: float, positions: tuple[int, ...] | None) -> Relevance:
+    """Say what is sent of what positions did by Libra for a score that is no label's, and how far it makes that up.
+
+    Args:
+        whole: What each position did.
+        rest: What belongs to none.
+        score: What both make up.
+        positions: Which are sent; None for all.
+    """
+    sent, unsent = _choose(whole, positions)
+    return Relevance("libra", 0, None, sent, unsent, rest, score, _measure(whole, rest, score, None))
+
+
+def _choose(whole: NDArray[np.float64], positions: tuple[int, ...] | None) -> tuple[Floats, float]:
+    """Return what is sent of all positions, and the sum of what is not."""
+    told = whole.astype(np.float32)
+    if positions is None:
+        return told, 0.0
+    sent = told[list(positions)]
+    return sent, float(whole.sum() - sent.sum(dtype=np.float64))
+
+
+def _measure(whole: NDArray[np.float64], rest: float, score: float, baseline: float | None) -> Completeness:
+    error = abs(float(whole.sum() + rest + (baseline or 0.0) - score))
+    scale = float(np.abs(whole).sum() + abs(rest))
+    return Completeness(baseline, error, error / scale if scale else 0.0)

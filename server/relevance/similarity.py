@@ -7,6 +7,7 @@ Encoders", gets pairs by integrated Jacobians, which add up as far as there are 
 """
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,7 +16,8 @@ from numpy.typing import NDArray
 from artifact.contract import NUMBER_BYTES, Contract, SimilarityContract
 from artifact.dtypes import Array
 from server.attention.indices import without_special
-from server.attention.planning import AttentionLimits, Positions
+from server.attention.planning import AttentionLimits
+from server.attention.positions import Positions
 from server.errors import InvalidInput, NotPossible
 from server.relevance.reduce import Relevance, add_up
 
@@ -68,17 +70,17 @@ class SimilarityPlan:
         """How many rows it takes to compute one: each gives a part, the last that of no position."""
         return self.count + 1 if self.weights is None else 1
 
-    @property
-    def further_inputs(self) -> dict[str, Array]:
-        """What its graph takes besides the input itself, by name."""
+    def spread(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
+        """Make the inputs of its graph from those of the one row: a row for each run."""
+        made = {name: np.broadcast_to(array, (self.runs, *array.shape[1:])) for name, array in inputs.items()}
         if self.weights is not None:
-            return {self.contract.relevance.weights: self.weights}
-        return {self.contract.chosen: np.array([*range(self.count), NO_POSITION])}
+            return {**made, self.contract.relevance.weights: self.weights}
+        return {**made, self.contract.chosen: np.array([*range(self.count), NO_POSITION])}
 
     @property
     def index_counts(self) -> list[int]:
-        """How many indices come with what is sent."""
-        return [0 if self.positions is None else len(self.positions)]
+        """How many indices come with what is sent: of positions, where these are some, and of words."""
+        return [self.count if self.positions is None else 2 * len(self.positions)]
 
     def answer_bytes(self, rows: int) -> int:
         """Size of what will be sent for a request of so many rows, pairs not counted."""
@@ -200,8 +202,7 @@ def _turn(side: Side, vector: Floats) -> Side:
 
 def _explain(side: Side, scale: float, similarity: float) -> Relevance:
     assert side.values is not None  # noqa: S101 -- or it is not called
-    values = (side.values * scale).astype(np.float32)
-    return add_up(0, None, side.positions, values, scale * side.rest, similarity)
+    return add_up(scale * side.values.astype(np.float64), scale * side.rest, similarity, side.positions)
 
 
 def _pair(first: Floats, second: Floats, positions: tuple[Places, Places], similarity: float, scale: float) -> Pairs:

@@ -49,7 +49,8 @@ class Model:
         served: Versions that answer, by number, the oldest first.
         fingerprints: Of the folders that they were loaded from, and what of the settings is the engine's.
         states: Of every version that was ever looked at, with the reason.
-        lock: Held while what is served changes.
+        lock: Held while what is served changes; not while something is fetched.
+        unloads: How often it was unloaded.
         is_unloaded_idle: Whether it is not loaded because nobody asks for it; it loads for the next who does.
         asked: When somebody last did, in turns of the repository's.
         loading: The load on its way.
@@ -61,6 +62,7 @@ class Model:
     fingerprints: dict[int, tuple[Fingerprint, Hashable]] = field(default_factory=dict)
     states: dict[int, tuple[State, str]] = field(default_factory=dict)
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+    unloads: int = 0
     is_unloaded_idle: bool = False
     writes: bool = False
     asked: int = 0

@@ -10,7 +10,7 @@ import itertools
 import logging
 import weakref
 from collections.abc import Awaitable, Callable, Collection
-from contextlib import nullcontext, suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from functools import partial
 from pathlib import Path
 
@@ -20,12 +20,12 @@ from server.memory import give_back_memory
 from server.repository.catalog import UNLOADED, Catalog, Found, Model, State, one_of
 from server.repository.limits import Usage
 from server.repository.loading import LoadedModel, fingerprint
-from server.repository.models_folder import NOTHING_THERE, Models
+from server.repository.models_folder import NOTHING_THERE, Models, NoRoom
 from server.repository.settings import ModelSettings, SettingsError, read_settings
 from server.repository.waiting import WaitingThreads
 
 _log = logging.getLogger(__name__)
-_MAX_FETCHES = 4  # versions that are fetched from a store at a time
+_MAX_FETCHES = 64  # threads that wait for a store; it has a bound of its own for what is large
 
 Load = Callable[[Path, Usage], LoadedModel]
 Try = Callable[[Path], Awaitable[None]]
@@ -66,12 +66,13 @@ class Repository(Catalog):
         """
         super().__init__(models, max_loaded)
         self._turns = itertools.count(1)
-        self._room = asyncio.Lock()  # who has it may load
+        self._room = asyncio.Lock()  # who has it may load; nobody waits for a store meanwhile
         self._tell = tell
         self._fetchers = WaitingThreads(_MAX_FETCHES, "fetch")
         self._load = load
         self._changed = changed
         self._try_out = try_out
+        self._no_room = set[asyncio.Task[bool] | None]()  # loads that wait for others' to find room on the disk
         self._idle_tasks: set[asyncio.Task[None]] = set()
 
     async def start(self, names: Collection[str] | None = None, *, strict: bool = False) -> None:
@@ -160,13 +161,15 @@ class Repository(Catalog):
             names = await self._read(self._names)
             raise NotFound(f"model: {name[:100]!r} is not in the models folder; expected {one_of(names)}")
         one = self._models.setdefault(name, Model(Usage(ModelSettings(), partial(self._when_idle, name))))
-        while one.loading is not None:
-            await asyncio.wait({one.loading})
-        if not (at_once or one.served):
-            one.is_unloaded_idle = True
-            await self._changed(name, None)
-            return
-        await asyncio.shield(self._start_load(name, one))
+        while True:
+            while one.loading is not None:
+                await asyncio.wait({one.loading})
+            if not (at_once or one.served):
+                one.is_unloaded_idle = True
+                await self._changed(name, None)
+                return
+            if not (await asyncio.shield(self._start_load(name, one)) and at_once and one.is_unloaded_idle):
+                return
 
     def _start_load(self, name: str, one: Model) -> "asyncio.Task[bool]":
         def forget(done: "asyncio.Task[bool]") -> None:
@@ -179,54 +182,82 @@ class Repository(Catalog):
         return task
 
     async def _load_all(self, name: str, one: Model) -> bool:
-        """Load what is wanted of a model; returns whether there is any."""
-        async with self._room if self._max_loaded else nullcontext(), one.lock:
-            try:
-                settings = await self._fetch(lambda: read_settings(self._folder.model(name)))
-            except (SettingsError, StartError) as error:
-                raise NotPossible(str(error)) from error
-            one.usage.settings, found = settings, await self._read(lambda: self._folder.versions(name))
-            wanted, failures = await self._load_versions(name, one, settings, found)
-            one.is_unloaded_idle = one.is_unloaded_idle and not wanted
-            await self._serve(name, one, wanted)
+        """Load what is wanted of a model; returns whether there is any, or was until somebody unloaded it."""
+        unloads = one.unloads
+        try:
+            settings = await self._fetch(lambda: read_settings(self._folder.model(name)))
+        except (SettingsError, StartError) as error:
+            raise NotPossible(str(error)) from error
+        one.usage.settings, found = settings, await self._read(lambda: self._folder.versions(name))
+        try:
+            wanted, failures = await self._load_versions(name, one, unloads, found)
+            async with one.lock:
+                _check_wanted(one, unloads)
+                one.is_unloaded_idle = one.is_unloaded_idle and not wanted
+                await self._serve(name, one, {number: one.served[number] for number in wanted})
+        except _UnloadedMeanwhile:
+            return True
         if failures:
             raise NotPossible("; ".join(failures))
         return bool(wanted)
 
-    async def _load_versions(
-        self, name: str, one: Model, settings: ModelSettings, found: list[int]
-    ) -> tuple[dict[int, LoadedModel], list[str]]:
-        """Load the versions that are wanted; returns these by number, and what went wrong."""
-        wanted, failures = dict[int, LoadedModel](), list[str]()
+    async def _load_versions(self, name: str, one: Model, unloads: int, found: list[int]) -> tuple[set[int], list[str]]:
+        """Load the versions that are wanted, and serve each; returns their numbers, and what went wrong."""
+        wanted, failures, settings = set[int](), list[str](), one.usage.settings
         for number in settings.candidates(found):
             if len(wanted) == settings.max_served(found):
                 break
             try:
-                wanted[number] = await self._load_version(name, one, number)
+                await self._load_version(name, one, number, unloads)
+                wanted.add(number)
+            except _UnloadedMeanwhile:
+                one.states[number] = UNLOADED
+                raise
             except Exception as raised:  # ONNX Runtime's exceptions have no common base
                 error = raised if isinstance(raised, StartError) else StartError(f"{name} {number}: {raised}")
                 failures.append(str(error))
                 if number in one.served:  # what it was before goes on
-                    wanted[number] = one.served[number]
+                    wanted.add(number)
                     one.states[number] = (State.READY, f"reload failed: {error}")
                 else:
                     one.states[number] = (State.UNAVAILABLE, str(error))
         return wanted, failures
 
-    async def _load_version(self, name: str, one: Model, number: int) -> LoadedModel:
+    async def _load_version(self, name: str, one: Model, number: int, unloads: int) -> None:
+        """Load a version and serve it; only what a store has no part in keeps others waiting."""
         if number not in one.served:
             one.states[number] = (State.LOADING, "")
-        with await self._fetch(lambda: self._folder.version(name, number)) as folder:
-            return await self._load_from(folder, name, one, number)
+        with await self._fetch_version(name, number) as folder:
+            async with self._room if self._max_loaded else nullcontext(), one.lock:
+                _check_wanted(one, unloads)
+                await self._load_from(folder, name, one, number)
+
+    async def _fetch_version(self, name: str, number: int) -> AbstractContextManager[Path]:
+        """Have a version on this machine; with a bound of models, once it finds room there beside others.
+
+        Raises:
+            NoRoom: It finds none, and no other load is under way that does.
+        """
+        load = self._models[name].loading
+        while True:
+            others = {one.loading for one in self._models.values() if one.loading} - {load}
+            try:
+                return await self._fetch(lambda: self._folder.version(name, number))
+            except NoRoom:
+                if not self._max_loaded or not (others := others - self._no_room):
+                    raise
+            self._no_room.add(load)
+            await asyncio.wait(others, return_when=asyncio.FIRST_COMPLETED)
+            self._no_room.discard(load)
 
     async def _fetch(self, what: Callable[[], Found]) -> Found:
         """Ask for what a store may have to send, a few at a time, so that what hangs holds up no look into a folder."""
         return await self._loop.run_in_executor(self._fetchers, what)
 
-    async def _load_from(self, folder: Path, name: str, one: Model, number: int) -> LoadedModel:
+    async def _load_from(self, folder: Path, name: str, one: Model, number: int) -> None:
         seen = await asyncio.to_thread(fingerprint, folder), one.usage.settings.of_engine
         if number in one.served and one.fingerprints.get(number) == seen:
-            return one.served[number]
+            return
         await self._try_out(folder)
         await self._make_room(one)
         loaded = await asyncio.to_thread(self._load, folder, one.usage)
@@ -234,7 +265,8 @@ class Repository(Catalog):
             raise StartError(f"{folder}: holds {found}; expected {name}/{number}")
         one.fingerprints[number] = seen
         _log.info("%s %d is loaded", name, number)
-        return loaded
+        one.is_unloaded_idle = False
+        await self._serve(name, one, {**one.served, number: loaded})
 
     async def _make_room(self, wanted: Model) -> None:
         """Let go of what was not asked for longest until one more may be loaded; of what is in use last.
@@ -253,6 +285,7 @@ class Repository(Catalog):
     async def _set_aside(self, name: str, one: Model, why: str) -> None:
         """Unload a model until somebody asks for it; its lock is held."""
         one.is_unloaded_idle = True
+        one.unloads += 1
         _log.info("%s is unloaded: %s", name, why)
         await self._serve(name, one, {})
 
@@ -268,6 +301,7 @@ class Repository(Catalog):
             raise NotFound(f"model: {name[:100]!r} is not served; expected {one_of(names)}")
         async with one.lock:
             one.is_unloaded_idle = False
+            one.unloads += 1
             await self._serve(name, one, {})
 
     async def sync(self, name: str) -> None:
@@ -359,6 +393,16 @@ class Repository(Catalog):
             if not one.usage.requests:
                 seconds = one.usage.settings.unload_after_idle_seconds
                 await self._set_aside(name, one, f"nobody asked for {seconds:g} s")
+
+
+class _UnloadedMeanwhile(Exception):
+    """A model was unloaded while something of it was fetched."""
+
+
+def _check_wanted(one: Model, unloads: int) -> None:
+    """Give a load up where the model was unloaded since it began; the model's lock is held."""
+    if one.unloads != unloads:
+        raise _UnloadedMeanwhile
 
 
 def _give_back(engine: Engine | None) -> None:

@@ -21,10 +21,7 @@ from artifact.contract import (
     HIDDEN_GRAPH,
     LOWERED_DECODER_GRAPH,
     LOWERED_GRAPH,
-    PARTS_GRAPH,
     PLAIN_GRAPH,
-    RELEVANCE_GRAPH,
-    SIMILARITY_GRAPH,
     TAPPED_GRAPH,
     Contract,
     read_contract,
@@ -211,8 +208,7 @@ def _check_listed(folder: Path, contract: Contract) -> None:
     further = [TAPPED_GRAPH] if contract.attention else []
     further += [CONTRIBUTIONS_GRAPH] if contract.contributions else []
     further += [HIDDEN_GRAPH] if contract.hidden_states else []
-    further += [RELEVANCE_GRAPH] if contract.relevance else []
-    further += [SIMILARITY_GRAPH, PARTS_GRAPH] if contract.similarity else []
+    further += contract.explaining_files
     further += [LOWERED_GRAPH] if LOWERED_GRAPH in contract.files else []
     further += [DECODER_GRAPH] if contract.generation else []
     further += [LOWERED_DECODER_GRAPH] if LOWERED_DECODER_GRAPH in contract.files else []

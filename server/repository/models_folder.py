@@ -20,6 +20,10 @@ _CONTRACTS = (TOWERS_FILE, CONTRACT_FILE)
 NOTHING_THERE = "holds no artifact; expected NAME/VERSION/contract.json, VERSION/contract.json or contract.json"
 
 
+class NoRoom(StartError):
+    """What is wanted finds no room on this machine beside what is being loaded and fetched."""
+
+
 class Models(Protocol):
     """Where models are: in a folder (ModelsFolder), or in a store (store.remote_models.RemoteModels)."""
 
@@ -40,7 +44,7 @@ class Models(Protocol):
         """Return the folder on this machine where a model's settings lie; raises StartError."""
 
     def version(self, name: str, number: int) -> AbstractContextManager[Path]:
-        """Have a version in a folder on this machine, which stays while the block lasts; raises StartError."""
+        """Have a version in a folder on this machine, which stays while the block lasts; raises StartError, NoRoom."""
 
 
 @dataclass(frozen=True)

@@ -172,7 +172,7 @@ class BatchItem:
             return "plain"
         if any(state.output == self.further[0] for state in self.contract.hidden_outputs):
             return "hidden"
-        if self.contract.relevance and self.further[0] in self.contract.relevance.outputs:
+        if any(self.further[0] == one.positions for one in self.contract.explained):
             return "relevance"
         if compared := self.contract.similarity:
             if self.further[0] == compared.part:

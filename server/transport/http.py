@@ -13,11 +13,34 @@ from prometheus_client.exposition import ThreadingWSGIServer
 from server.address import family_of, join_address, split_address
 from server.errors import StartError
 
+_MAX_CONNECTIONS = 64  # further ones keep nobody out: probes ask here
 _Start = Callable[[str, list[tuple[str, str]]], Any]
 
 
 class _Server(ThreadingWSGIServer):
     request_queue_size = 64
+
+    def __init__(self, *given: Any) -> None:
+        self._open = dict[socket.socket, None]()  # a thread each, who came first first
+        self._lock = threading.Lock()
+        super().__init__(*given)
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        """Answer in a thread; of too many callers the one that has taken longest is hung up on."""
+        with self._lock:
+            self._open[request] = None
+            if len(self._open) > _MAX_CONNECTIONS:
+                oldest = next(iter(self._open))
+                del self._open[oldest]
+                with suppress(OSError):
+                    oldest.shutdown(socket.SHUT_RDWR)
+        super().process_request(request, client_address)
+
+    def close_request(self, request: Any) -> None:
+        """Count it no more."""
+        with self._lock:
+            self._open.pop(request, None)
+        super().close_request(request)
 
     def handle_error(self, request: object, client_address: object) -> None:
         """Do not log who resets a connection, or says nothing on it."""

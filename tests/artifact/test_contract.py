@@ -92,6 +92,26 @@ def test_relevance_has_a_number_for_each_position_and_two_for_each_row() -> None
         Contract.model_validate(without)
 
 
+def test_relevance_by_other_methods_stands_beside_that_by_libra() -> None:
+    """Each graph once; one of the gradient is for two methods, and can be scaled."""
+    assert CONTRACT.relevance
+    libra = CONTRACT.relevance.model_dump()
+    gradient = {**libra, "graph": "gradient", "rest": None, "scale": "relevance.scale"}
+    found = Contract.model_validate({**CONTRACT.model_dump(), "other_relevance": [gradient]})
+    assert list(found.label_methods) == ["libra", "gradient", "integrated-gradients"]
+    assert found.other_relevance[0].file == "relevance.gradient.onnx"
+    assert found.further_axes == CONTRACT.further_axes
+    for wrong, message in (
+        ({"other_relevance": [gradient, gradient]}, "other_relevance: 'gradient'; expected each once"),
+        ({"other_relevance": [libra]}, "other_relevance: 'libra'; expected each once, and 'libra' in relevance"),
+        ({"other_relevance": [{**gradient, "scale": None}]}, "other_relevance: 'gradient' without scale"),
+        ({"relevance": gradient}, "relevance.graph: 'gradient'; expected 'libra', others in other_relevance"),
+        ({"relevance": {**libra, "rest": None}}, r"relevance\.rest: missing"),
+    ):
+        with pytest.raises(ValidationError, match=message):
+            Contract.model_validate({**CONTRACT.model_dump(), **wrong})
+
+
 def test_a_part_has_the_numbers_of_the_vector() -> None:
     """Which similarities are of."""
     similarity = CONTRACT.similarity

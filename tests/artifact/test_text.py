@@ -100,3 +100,32 @@ def test_a_damaged_tokenizer_stops_the_start(tmp_path: Path) -> None:
     (tmp_path / "tokenizer.json").write_text("{}")
     with pytest.raises(ArtifactError, match=r"tokenizer\.json: the tokenizers library cannot read it"):
         TextReader(tmp_path / "tokenizer.json", 8)
+
+
+@pytest.mark.parametrize("text", ["the cat sat.", "see: not (a) very good film!", "cat"])
+def test_ids_are_the_text_that_they_spell(text: str) -> None:
+    """The same tokens again, with the special ones at both ends or without; also where texts are filled up."""
+    filled = TextReader(FILE, max_tokens=32, pad_token=0)
+    ids = Tokenizer.from_file(str(FILE)).encode(text).ids
+    for reader in (READER, filled):
+        for given in (ids, ids[1:-1]):
+            spelt = reader.text_of(given, 1000)
+            assert Tokenizer.from_file(str(FILE)).encode(spelt).ids == ids
+
+
+@pytest.mark.parametrize(
+    ("ids", "message"),
+    [
+        ([6, 999], "id 999; expected ids of the model's own tokenizer, up to 159"),
+        ([6, 2, 6], "3 ids, of which it would make others from the 2. on; expected those that the model's own"),
+        ([2, 2, 6, 3, 3], "5 ids, of which it would make others from the 2. on"),
+        ([2, 3], "empty; expected a text with something in it"),
+        ([6] * 1001, "1001 ids; expected at most 1000 (the server's --max-text-bytes)"),
+        ([6] * 500, "1999 bytes; expected at most 1000 (the server's --max-text-bytes)"),
+    ],
+)
+def test_ids_that_no_text_has_are_refused(ids: list[int], message: str) -> None:
+    """They would be another tokenizer's, and mean something else."""
+    with pytest.raises(InputError) as caught:
+        READER.text_of(ids, 1000)
+    assert str(caught.value).startswith(f"token_ids: {message}")

@@ -105,7 +105,8 @@ def models() -> list[pb.Model]:
         "device": "CPU",
         "max_inputs": 3,
     }
-    explained = image | {"can_explain": True}
+    methods = [pb.RELEVANCE_METHOD_UNSPECIFIED, pb.RELEVANCE_METHOD_GENATT]
+    explained = image | {"can_explain": True, "relevance_methods": methods}
     text = {
         "max_inputs": 3,
         "version": "2",
@@ -257,6 +258,7 @@ class FakeServer(RegardServiceServicer):
                     attention=_attention(request),
                     hidden_states=_hidden_states(request),
                     relevance=_relevance(request),
+                    relevances=_relevances(request),
                 )
                 for _ in range(count)
             ]
@@ -270,6 +272,7 @@ class FakeServer(RegardServiceServicer):
             timings=TIMINGS,
             hidden_states=_hidden_states(request),
             relevance=_relevance(request),
+            relevances=_relevances(request),
         )
 
     def Embed(self, request: rpc.EmbedRequest, context: grpc.ServicerContext) -> rpc.EmbedResponse:  # noqa: N802
@@ -365,7 +368,7 @@ class FakeServer(RegardServiceServicer):
         if request.num_beams <= 1:
             for number, token in enumerate(end.results[0].tokens):
                 if self.held and number == 2:
-                    self.released.wait(30)
+                    self.released.wait()
                 yield rpc.GenerateResponse(token=token)
             del end.results[0].tokens[:]
         if not self.breaks_off:
@@ -415,7 +418,7 @@ class FakeServer(RegardServiceServicer):
     def _receive(self, request: Any, context: grpc.ServicerContext) -> None:
         self._note(request, context)
         if self.held:
-            self.released.wait(30)
+            self.released.wait()
         if self.error is not None:
             context.set_trailing_metadata(self.trailers)
             context.abort(*self.error)
@@ -440,9 +443,23 @@ def serving() -> Iterator[FakeServer]:
 
 
 def _relevance(request: rpc.ClassifyRequest) -> pb.Relevance | None:
+    """Explain one label, where no more are asked for."""
+    asked = request.relevance
+    return _explain(request) if request.HasField("relevance") and not asked.labels and not asked.top else None
+
+
+def _relevances(request: rpc.ClassifyRequest) -> list[pb.Relevance]:
+    """Explain each of several, named or the most probable."""
+    asked, found = request.relevance, []
+    for label in asked.labels or ["cat", "[dog]"][: asked.top]:
+        one = _explain(request)
+        one.label = label
+        found.append(one)
+    return found
+
+
+def _explain(request: rpc.ClassifyRequest) -> pb.Relevance:
     """Explain with numbers that add up to 3 of an image, and to 1.5 of a text; without special ones, to as much."""
-    if not request.HasField("relevance"):
-        return None
     return _explained(request.relevance, of_image=request.WhichOneof("input") in ("image", "images"))
 
 
@@ -458,9 +475,13 @@ def _explained(asked: pb.RelevanceRequest, *, of_image: bool) -> pb.Relevance:
         positions=positions,
         unsent=sum(values) - float(sent.sum()),
         rest=rest,
-        error=2e-7,
-        relative_error=4.2e-8,
+        method=asked.method,
+        words=[] if of_image else [[-1, 0, 1, 1, -1][place] for place in positions or range(5)],
     )
+    if asked.method in (pb.RELEVANCE_METHOD_UNSPECIFIED, pb.RELEVANCE_METHOD_INTEGRATED_GRADIENTS):
+        found.error, found.relative_error = 2e-7, 4.2e-8
+    if asked.method == pb.RELEVANCE_METHOD_INTEGRATED_GRADIENTS:
+        found.baseline = -0.25
     if of_image:
         found.patches.CopyFrom(GRID)
         return found
@@ -528,7 +549,26 @@ def _embed_one(request: rpc.EmbedRequest, number: int, text: str) -> rpc.EmbedRe
     if text == "bad":
         return rpc.EmbedResult(error=pb.InputError(code=3, message=f"texts[{number}]: bad; expected a good one"))
     vector = np.eye(4)[ord(text[0]) % 4]
-    return rpc.EmbedResult(**_vector(request, vector), hidden_states=_hidden_states(request))
+    attention = _statistics(request, text) if request.attention.statistics else None
+    return rpc.EmbedResult(**_vector(request, vector), hidden_states=_hidden_states(request), attention=attention)
+
+
+def statistics_of(text: str, layers: Sequence[int], count: int) -> NDArray[np.float32]:
+    """Return what this server counts in a text, [layer, NUM_HEADS, statistic]: more in long texts and late layers."""
+    numbers = np.add.outer(layers, np.add.outer(np.arange(NUM_HEADS) / 10, np.arange(count) / 100)) + len(text)
+    return numbers.astype(np.float32)
+
+
+def _statistics(request: rpc.EmbedRequest, text: str) -> pb.Attention:
+    asked, message = request.attention, pb.Attention()
+    layers = list(asked.layers) or list(range(NUM_LAYERS))
+    for layer, numbers in zip(layers, statistics_of(text, layers, len(asked.statistics)), strict=True):
+        of_all = asked.measure == pb.ATTENTION_MEASURE_CONTRIBUTION
+        axes = ["statistic"] if of_all else ["head", "statistic"]
+        one = message.layers.add(layer=layer, axes=axes, heads=range(NUM_HEADS))
+        one.statistics.extend(asked.statistics)
+        one.weights.CopyFrom(float_tensor(numbers[0] if of_all else numbers))
+    return message
 
 
 def _vector(request: rpc.EmbedRequest, vector: NDArray[Any]) -> dict[str, Any]:

@@ -38,3 +38,19 @@ def test_an_unknown_dtype_is_refused_at_once() -> None:
     """Before anything is sent."""
     with pytest.raises(ValueError, match="attention dtype is 'int8'; expected 'float32', 'float16' or 'uint8'"):
         AttentionRequest(dtype=cast("Any", "int8"))
+
+
+@pytest.mark.parametrize(
+    ("asked", "message"),
+    [
+        ({"statistics": ("entropie",)}, "attention statistics is 'entropie'; expected 'entropy', 'distance'"),
+        ({"statistics": "entropy"}, "attention statistics is 'e'; expected 'entropy', 'distance'"),
+        ({"spans": ((1, 2, 3),)}, r"attention spans: \(1, 2, 3\) \(tuple\); expected a start and an end"),
+        ({"boxes": ((1, 2, 3),)}, r"attention boxes: \(1, 2, 3\) \(tuple\); expected left, top, right and bottom"),
+        ({"boxes": ((1, 2, 3, "4"),)}, "attention boxes: '4'; expected a number"),
+    ],
+)
+def test_statistics_that_cannot_be_written_are_refused_at_once(asked: dict[str, Any], message: str) -> None:
+    """By field and value."""
+    with pytest.raises(ValueError, match=message):
+        AttentionRequest(**asked)

@@ -280,3 +280,35 @@ async def test_a_sequence_raises_the_first_error_where_that_is_asked_for(
         client.embed_many(texts=["a", "bad"], raise_errors=True)
     with pytest.raises(regard.InvalidArgument):
         await aio_client.embed_many(texts=["a", "bad"], raise_errors=True)
+
+
+async def test_a_server_that_hangs_is_given_up(
+    collect: Collect, server: FakeServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where no call comes back; inputs that take long beside others that are answered have errors of their own."""
+    late: Refusal = (grpc.StatusCode.DEADLINE_EXCEEDED, "late", ())
+    server.judge = lambda request, _: late if "x" in getattr(getattr(request, "texts", None), "items", ()) else None
+    answers = await collect("embed_many", texts=iter("abcxe"), model="minilm")
+    assert [isinstance(one, regard.DeadlineExceeded) for one in answers] == [False, False, False, True, False]
+    monkeypatch.setattr(pace, "SILENT_CALLS", 0)
+    with pytest.raises(regard.DeadlineExceeded, match="no call was answered for 0 s, several times its timeout"):
+        await collect("embed_many", texts=iter("x"), model="minilm")
+    with pytest.raises(regard.DeadlineExceeded, match="the server hangs"):
+        await collect("embed_many", texts=iter("x"), model="minilm", raise_errors=True)
+
+
+def test_silence_lasts_from_the_first_call_that_is_not_answered() -> None:
+    """Four times as long as a call may take; without a limit of a call for ever."""
+    now = 0.0
+    silence, endless = pace.Silence(30, lambda: now), pace.Silence(None, lambda: now)
+    assert not silence.is_over
+    for one in (silence, endless):
+        one.asked()
+    for now, over in ((119.0, False), (120.0, True)):  # noqa: B007
+        silence.asked()
+        assert (silence.is_over, endless.is_over) == (over, False)
+    silence.answered()
+    assert not silence.is_over
+    now = 1000.0
+    silence.asked()
+    assert not silence.is_over

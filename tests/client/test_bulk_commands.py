@@ -15,11 +15,12 @@ import grpc
 import numpy as np
 import pytest
 
+from regard import pace
 from regard.gathering import Gathering
 from regard.results import Results
 from regard.sources import InputError, Source, read_source
 from tests.client.conftest import Run
-from tests.client.fake import FakeServer, photo_bytes
+from tests.client.fake import FakeServer, Refusal, photo_bytes
 from tests.client.test_cli import REGARD
 
 MINILM = ("--model", "minilm")
@@ -59,7 +60,8 @@ def test_vectors_are_written_in_order_with_errors_in_a_column(run: Run, texts: P
     """And the command ends with 1."""
     done = run("embed", "--lines", texts, *MINILM, "-o", "out.jsonl")
     assert (done.code, done.out) == (1, "")
-    assert done.err == ('regard: wrote out.jsonl\nregard: 1 of 7 inputs have errors: see the column "error"\n')
+    told = 'regard: 1 of 7 inputs have errors: see the column "error"; --retry-errors asks for them again\n'
+    assert done.err == f"regard: wrote out.jsonl\n{told}"
     found = read_lines(tmp_path / "out.jsonl")
     assert [(one["input"], one["line"]) for one in found] == [(text, at) for at, text in enumerate(TEXTS, 1)]
     assert found[3]["error"] == "INVALID_ARGUMENT: texts[3]: bad; expected a good one"
@@ -320,3 +322,97 @@ def test_a_pipe_is_read_once(run: Run, tmp_path: Path) -> None:
     assert run("embed", "--lines", "pipe", *MINILM, "-o", "out.jsonl").code == 0
     writer.join()
     assert [one["input"] for one in read_lines(tmp_path / "out.jsonl")] == ["a", "b"]
+
+
+@pytest.mark.parametrize("suffix", ["jsonl", "npz", "parquet"])
+def test_inputs_that_have_errors_are_asked_for_again(
+    run: Run, server: FakeServer, texts: Path, tmp_path: Path, suffix: str
+) -> None:
+    """They alone, and their answers take their places; until then a file that is whole ends with 1 again."""
+    if suffix == "parquet":
+        pytest.importorskip("pyarrow", reason="needs the extra tables")
+    output, broken = tmp_path / f"out.{suffix}", {"b", "f"}
+
+    def judge(request: Any, _: grpc.ServicerContext) -> Refusal | None:
+        asked = set(request.texts.items) if hasattr(request, "texts") else set()
+        return (grpc.StatusCode.INTERNAL, "oh", ()) if asked & broken else None
+
+    server.judge = judge
+    asked = ("embed", "--lines", texts, *MINILM, "-o", output)
+    assert run(*asked).code == 1
+    before, journal = output.read_bytes(), tmp_path / f"out.{suffix}.journal"
+    again = run(*asked, "--resume")
+    assert (again.code, "3 of 7 inputs have errors" in again.err, output.read_bytes()) == (1, True, before)
+    refused = run(*asked, "--retry-errors", "--dimensions", "2")
+    assert (refused.code, "dimensions: 2; expected 0" in refused.err, journal.exists()) == (1, True, True)
+    server.requests, broken = [], {"f"}
+    some = run(*asked, "--retry-errors")
+    assert (some.code, "2 of 7 inputs have errors" in some.err) == (1, True)
+    sent = {text for request in server.requests if hasattr(request, "texts") for text in request.texts.items}
+    assert sent == {"b", "bad", "f"}
+    broken = set()
+    texts.write_text(texts.read_text().replace("bad", "d"))
+    other = run(*asked, "--retry-errors")
+    assert "input 4: 'bad'; got 'd': --resume wants the same inputs" in other.err
+    assert run(*asked, "--resume").code == 1
+
+
+def test_a_file_that_is_retried_is_as_one_that_had_no_errors(run: Run, server: FakeServer, tmp_path: Path) -> None:
+    """Byte by byte, and nothing is left beside it; also where the retry was interrupted."""
+    (tmp_path / "some.txt").write_text("\n".join("abcdef"))
+    asked, gone = ("embed", "--lines", "some.txt", *MINILM), {"b", "e"}
+
+    def judge(request: Any, _: grpc.ServicerContext) -> Refusal | None:
+        found = set(request.texts.items) if hasattr(request, "texts") else set()
+        return (grpc.StatusCode.INTERNAL, "oh", ()) if found & gone else None
+
+    server.judge = judge
+    assert run(*asked, "-o", "out.jsonl").code == 1
+    gone = {"e"}
+    with Results(tmp_path / "out.jsonl", asked=_asked(tmp_path / "out.jsonl.journal"), retry=True) as results:
+        assert (results.count, results.total, results.errors) == (4, 6, 2)
+        sources = (Source(name, None, name, file="some.txt", number=at) for at, name in enumerate("abcdef", 1))
+        assert next(results.skip(sources)).name == "b"
+        results.add({"input": "b", "source": "some.txt", "line": 2, "error": "again"})
+    assert run(*asked, "-o", "out.jsonl").err.startswith("regard: out.jsonl.partial: of an interrupted run")
+    gone = set()
+    assert run(*asked, "-o", "out.jsonl", "--retry-errors").code == 0
+    assert run(*asked, "-o", "good.jsonl").code == 0
+    assert (tmp_path / "out.jsonl").read_bytes() == (tmp_path / "good.jsonl").read_bytes()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["good.jsonl", "out.jsonl", "some.txt"]
+    assert run(*asked, "-o", "out.jsonl", "--retry-errors").err == "regard: out.jsonl is whole already\n"
+
+
+def _asked(journal: Path) -> dict[str, Any]:
+    """What a run has asked for."""
+    with journal.open() as lines:
+        asked: dict[str, Any] = json.loads(next(lines))
+    return asked
+
+
+def test_a_retry_needs_a_file(run: Run) -> None:
+    """As going on does."""
+    assert "expected -o with a .jsonl" in run("embed", "a", *MINILM, "--retry-errors").err
+
+
+def test_a_server_that_hangs_ends_the_run(
+    run: Run, server: FakeServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With 1; what was answered is there, and the run can go on."""
+    (tmp_path / "some.txt").write_text("\n".join(f"a {number}" for number in range(200)))
+    hangs = True
+
+    def judge(request: Any, _: grpc.ServicerContext) -> Refusal | None:
+        late = hasattr(request, "texts") and any(int(text[2:]) >= 40 for text in request.texts.items)
+        return (grpc.StatusCode.DEADLINE_EXCEEDED, "late", ()) if hangs and late else None
+
+    server.judge = judge
+    monkeypatch.setattr(pace, "SILENT_CALLS", 0)
+    asked = ("embed", "--lines", "some.txt", *MINILM, "-o", "out.jsonl")
+    done = run(*asked)
+    assert (done.code, "several times its timeout: the server hangs" in done.err) == (1, True)
+    assert "out.jsonl.partial; --resume goes on after them" in done.err
+    assert 1 < (tmp_path / "out.jsonl.partial").read_text().count("\n") <= 41
+    hangs = False
+    assert run(*asked, "--resume").code == 0
+    assert len(read_lines(tmp_path / "out.jsonl")) == 200

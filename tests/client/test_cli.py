@@ -109,7 +109,8 @@ def test_lines_are_asked_for_in_calls_of_what_the_server_takes(run: Run, server:
     done = run("embed", "texts.txt", "--lines", "--json")
     lines = [json.loads(line) for line in done.out.splitlines()]
     assert [(line["input"], line["vector"].index(1.0)) for line in lines] == [("a", 1), (" b", 0), ("c", 3), ("d", 0)]
-    assert [list(request.texts.items) for request in server.requests[2:]] == [["a", " b", "c"], ["d"]]
+    asked = sorted(list(request.texts.items) for request in server.requests[2:])  # at once, in any order
+    assert asked == [["a", " b", "c"], ["d"]]
     assert (done.code, done.err) == (0, "regard: using minilm\n")
 
 
@@ -230,9 +231,9 @@ def test_ctrl_c_ends_a_waiting_command(server: FakeServer) -> None:
     pipe = subprocess.PIPE
     heed = functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL)  # ignored where tests run in the background
     with subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, preexec_fn=heed) as process:
-        assert server.arrived.wait(30)
+        server.arrived.wait()
         process.send_signal(signal.SIGINT)
-        out, err = process.communicate(timeout=30)
+        out, err = process.communicate()
     assert (process.returncode, out, err) == (130, "", "regard: interrupted\n")
 
 

@@ -77,9 +77,68 @@ async def test_what_was_sent_is_kept(client: Client, aio_client: AsyncClient) ->
     assert found.relevance and origin_of(found.relevance) == expected
 
 
+def test_an_answer_says_its_method(client: Client) -> None:
+    """With what its numbers make up: nothing where they make up none."""
+    libra, genatt = of_text(client), of_text(client, method="genatt")
+    integrated = of_text(client, method="integrated-gradients", steps=7)
+    assert (libra.method, libra.baseline) == ("libra", None)
+    assert (genatt.method, genatt.error, genatt.relative_error) == ("genatt", None, None)
+    assert (integrated.method, integrated.baseline) == ("integrated-gradients", -0.25)
+    assert [adds_up(why) for why in (genatt, integrated)] == [
+        "genatt makes up no score",
+        "integrated-gradients adds up within 5e-8",
+    ]
+    assert (repr(genatt), repr(libra)) == (
+        "Relevance(cat: 1.5 of 5 positions, genatt)",
+        "Relevance(cat: 1.5 of 5 positions, within 4e-08)",
+    )
+
+
+def test_several_labels_have_an_answer_each(client: Client) -> None:
+    """In the order in which they were asked for; the first is `relevance`, too."""
+    asked = RelevanceRequest(labels=("[dog]", "cat"))
+    found = client.classify(text="cats sitting", model="photos", relevance=asked)
+    assert [why.label for why in found.relevances] == ["[dog]", "cat"]
+    assert found.relevance is found.relevances[0]
+    alone = client.classify(text="cats sitting", model="photos", relevance=RelevanceRequest())
+    assert alone.relevances == (alone.relevance,)
+    (one,) = client.classify_many(texts=["a"], model="photos", relevance=RelevanceRequest(top=2))
+    assert [why.label for why in one.relevances] == ["cat", "[dog]"]
+    assert origin_of(one.relevances[1]).model == "photos"
+
+
+@pytest.mark.parametrize(
+    ("asked", "message"),
+    [
+        ({"method": "lrp"}, "relevance.method is 'lrp'; expected 'libra', 'gradient', 'integrated-gradients'"),
+        ({"labels": "cat"}, "relevance.labels: 'cat'; expected a list of str"),
+        ({"top": -1}, "relevance.top: -1; expected"),
+        ({"steps": 1.5}, "relevance.steps: 1.5"),
+    ],
+)
+def test_what_cannot_be_sent_is_refused(client: Client, asked: dict[str, Any], message: str) -> None:
+    """Before it is."""
+    with pytest.raises(regard.InvalidArgument, match=message):
+        client.classify(text="a", model="photos", relevance=RelevanceRequest(**asked))
+
+
+def test_tokens_of_a_word_are_summed(client: Client) -> None:
+    """Where special tokens are left out, too; what tells no words is refused."""
+    for asked in ({}, {"drop_special": True}):
+        words = of_text(client, **asked).by_word()
+        assert [(word.start, word.end, word.value, word.tokens) for word in words] == [
+            (0, 4, -1.5, (1,)),
+            (5, 12, 2.5, (2, 3)),
+        ]
+    for why in (of_image(client), dataclasses.replace(of_text(client), words=())):
+        with pytest.raises(regard.InvalidArgument, match="relevance: says no words"):
+            why.by_word()
+
+
 def test_models_say_whether_they_explain(client: Client, run: Run) -> None:
     """In Python and in the table."""
     assert [model.name for model in client.models() if model.can_explain] == ["photos"]
+    assert {model.relevance_methods for model in client.models()} == {(), ("libra", "genatt")}
     lines = {line.split()[0]: line for line in run("models").out.splitlines()[1:7]}
     assert "classify (3), explain" in lines["photos"]
     assert "explain" not in lines["fashion"]

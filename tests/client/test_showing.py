@@ -175,3 +175,16 @@ def test_what_is_kept_is_not_written_out(run: Any, photo: Path) -> None:
     """JSON holds what the server sent."""
     done = run("attend", photo, "--json", "--model", "photos", "--layer", "0")
     assert (done.code, "_origin" in done.out, done.out.count('"heads"')) == (0, False, 1)
+
+
+def test_statistics_are_named_in_tables_and_are_no_picture() -> None:
+    """An axis of their own."""
+    weights = np.array([[1, 2], [3, 4]], np.float32)
+    layer = LayerAttention(0, "self", ("head", "statistic"), (4, 7), (), weights, statistics=("entropy", "sink"))
+    attention = Attention((layer,), TOKENS)
+    with pytest.raises(RegardError, match=r"attention: statistics \(entropy, sink\); expected weights to draw"):
+        attention.plot()
+    pytest.importorskip("xarray", reason="needs the extra tables")
+    assert float(attention.to_xarray().sel(layer=0, head=7, statistic="sink")) == 4
+    rows = attention.to_dataframe()
+    assert rows[(rows["head"] == 4) & (rows["statistic"] == "sink")]["weights"].tolist() == [2]

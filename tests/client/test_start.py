@@ -1,5 +1,7 @@
 """What starts with a command: nothing that it does not need."""
 
+import ast
+import os
 import pkgutil
 import shlex
 import subprocess
@@ -23,17 +25,45 @@ from regard.cli import main
 try:
     main()
 finally:
-    heavy = {{"numpy", "grpc", "google", "matplotlib", "PIL", "starlette", "uvicorn", "asyncio"}}
-    print("loaded:", sorted(heavy & set(sys.modules)))
+    print("\\nloaded:", sorted({heavy} & set(sys.modules)))
 """
+_HEAVY = {"numpy", "grpc", "google", "matplotlib", "PIL", "starlette", "uvicorn", "asyncio"}
+_OF_HELP = {"typer", "rich", "importlib.metadata"}
 
 
-@pytest.mark.parametrize("arguments", [["--help"], [], ["--version"], ["nonsense"]])
-def test_help_imports_nothing_heavy(arguments: list[str]) -> None:
+@pytest.mark.parametrize(
+    ("arguments", "needed"),
+    [(["--help"], {"typer", "rich"}), ([], {"typer", "rich"}), (["--version"], {"importlib.metadata"})],
+)
+def test_help_imports_nothing_heavy(arguments: list[str], needed: set[str]) -> None:
     """Importing gRPC and numpy takes longer than all else."""
-    code = _LOADED.format(arguments=arguments)
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert "loaded: []" in done.stdout.splitlines()
+    assert _loaded(arguments, _HEAVY | _OF_HELP) == sorted(needed)
+
+
+def test_a_command_that_does_not_exist_imports_nothing_heavy() -> None:
+    """To say so takes no more than help does."""
+    assert _loaded(["nonsense"], _HEAVY) == []
+
+
+@pytest.mark.parametrize("words", ["regard cl", "regard --ti", "regard "])
+def test_tab_imports_nothing_heavy(words: str) -> None:
+    """Neither what draws help nor what commands need: a shell waits for it."""
+    asked = {"_REGARD_COMPLETE": "complete_bash", "COMP_WORDS": words, "COMP_CWORD": "1"}
+    assert _loaded([], {*_HEAVY, "rich"}, asked) == []
+
+
+def _loaded(arguments: list[str], heavy: set[str], variables: dict[str, str] | None = None) -> list[str]:
+    """Return which of some modules a command line imports."""
+    code = _LOADED.format(arguments=arguments, heavy=heavy)
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, **(variables or {})},
+    )
+    loaded: list[str] = ast.literal_eval(done.stdout.rpartition("loaded: ")[2])
+    return loaded
 
 
 def test_the_list_of_commands_says_what_each_says_of_itself() -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from regard.v1 import types_pb2 as pb
 from tests.client.conftest import Run
 from tests.client.fake import RELEVANCE_OF_IMAGE, RELEVANCE_OF_TEXT, FakeServer
 
@@ -97,9 +98,45 @@ def test_results_have_columns_of_it(run: Run, photo: Path, tmp_path: Path) -> No
         np.testing.assert_array_equal(arrays["patches"], [[1, 2, 3]])
 
 
+def test_another_method_is_named(run: Run, server: FakeServer) -> None:
+    """Above its numbers, with what they make up, if anything; no part is made up."""
+    done = run("classify", "cats sitting", "--model", "photos", "--why", "--method", "genatt")
+    assert server.requests[-1].relevance.method == pb.RELEVANCE_METHOD_GENATT
+    assert "why cat · score 1.5 · genatt makes up no score" in done.out
+    assert "no position" not in done.out
+    options = ("--method", "integrated-gradients", "--steps", "9")
+    done = run("classify", "cats sitting", "--model", "photos", "--why", *options)
+    assert server.requests[-1].relevance.steps == 9
+    assert "why cat · score 1.5 · integrated-gradients adds up within 5e-8" in done.out
+    assert "baseline  -0.2500" in done.out
+
+
+def test_several_labels_are_explained_one_below_the_other(run: Run, server: FakeServer) -> None:
+    """Those that are named, or the most probable."""
+    done = run("classify", "cats sitting", "--model", "photos", "--why", "[dog]", "--why", "a, b")
+    assert list(server.requests[-1].relevance.labels) == ["[dog]", "a, b"]
+    heads = [line for line in done.out.splitlines() if line.startswith("why ")]
+    assert heads == [f"why {label} · score 1.5 · adds up within 5e-8" for label in ("[dog]", "a, b")]
+    done = run("classify", "cats sitting", "--model", "photos", "--why-top", "2")
+    assert server.requests[-1].relevance.top == 2
+    assert done.out.count("why cat · ") == done.out.count("why [dog] · ") == 1
+    done = run("classify", "a b", "c d", "--model", "photos", "--why-top", "2")
+    assert "; why cat: ##ting +2 · cats -1.5 · sit +0.5; why [dog]: ##ting +2" in done.out.splitlines()[0]
+    found = json.loads(run("classify", "a", "--model", "photos", "--why-top", "2", "--json").out)
+    assert [one["label"] for one in found["relevances"]] == ["cat", "[dog]"]
+
+
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
+        (["--method", "genatt"], "--method genatt: given with no --why; expected it with --why"),
+        (["--steps", "3"], "--steps 3: given with no --why"),
+        (["--why", "--steps", "3"], "--steps 3: given with libra; expected integrated-gradients"),
+        (["--why", "cat", "--why"], "--why: given several times and once without a label"),
+        (["--why", "cat", "--why-top", "2"], "--why-top 2: given with --why; expected one of both"),
+        (["--why-top", "2", "--against", "cat"], "--against cat: given with several labels; expected one --why LABEL"),
+        (["--why-top", "2", "-o", "a.png"], "-o a.png: holds one explanation of an input; expected one --why, or"),
+        (["--why", "--method", "lrp"], "'lrp' is not one of"),
         (["--against", "cat"], "--against cat: given with no --why; expected --why LABEL"),
         (["--against", "cat", "--why"], "--against cat: given with --why without a label"),
         (["--why", "cat", "--against", "cat"], "--against cat: the label of --why itself; expected another"),

@@ -3,10 +3,12 @@
 import csv
 import io
 import json
+import re
 from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from PIL import Image
 
 from regard import AttentionRequest, Client
@@ -119,6 +121,55 @@ def test_the_picture_is_saved_with_its_title(browser: Browser, explorer: Explore
         assert min(picture.size) > 300
         assert len(picture.convert("RGB").getcolors(2**24) or []) > 20
     assert name.endswith(".png")
+
+
+def _colours(content: bytes) -> dict[tuple[int, int, int], int]:
+    """Colours of a picture, and how many pixels have each."""
+    with Image.open(io.BytesIO(content)) as picture:
+        return _counts(np.asarray(picture.convert("RGB")))
+
+
+def _counts(pixels: NDArray[np.uint8]) -> dict[tuple[int, int, int], int]:
+    found, counts = np.unique(pixels.reshape(-1, 3), axis=0, return_counts=True)
+    return {(red, green, blue): int(count) for (red, green, blue), count in zip(found.tolist(), counts, strict=True)}
+
+
+def _chips(visit: Visit) -> set[tuple[int, int, int]]:
+    """The grounds of the tokens in the page."""
+    visit.is_drawn()
+    grounds = visit.find(".token").evaluate_all("(all) => all.map((one) => getComputedStyle(one).backgroundColor)")
+    colours = ([int(part) for part in re.findall(r"\d+", ground)] for ground in grounds)
+    return {(red, green, blue) for red, green, blue in colours}
+
+
+@pytest.mark.parametrize("view", ["", "&reading=true", "&arcs=true&arc_heads=0.2", "&reading=true&arcs=true"])
+def test_the_picture_of_a_text_has_what_is_seen(browser: Browser, explorer: Explorer, view: str) -> None:
+    """Tokens or the text in their colours, and the matrix, or the arcs of each head in the colours of its legend."""
+    with visiting(browser, explorer, f"model=tiny-text&text={TEXT}&layer=0&head=mean&curve=log{view}") as visit:
+        expect(visit.find("canvas.arcs" if "arcs" in view else "canvas.matrix")).to_be_visible()
+        chips = _chips(visit)
+        _, content = download(visit, "Picture (PNG)")
+    colours = _colours(content)
+    assert len(chips) > 3, chips
+    assert all(colours.get(chip, 0) > 300 for chip in chips)
+    heads = {(0x56, 0xB4, 0xE9), (0x00, 0x9E, 0x73)}
+    assert all((colours.get(head, 0) > 100) == ("arc_heads" in view) for head in heads)
+    cells = [colour for colour, count in colours.items() if count > 2400 and colour not in chips]  # each is 52 x 52
+    assert (len(cells) > 8) == ("arcs" not in view), cells
+
+
+def test_the_picture_of_two_holds_both_beside_each_other(browser: Browser, explorer: Explorer) -> None:
+    """In either half the tokens of one, on a scale that both have."""
+    link = f"model=tiny-text&text={TEXT}&layer=0&curve=log&beside_text=a bad {TEXT}"
+    with visiting(browser, explorer, link) as visit:
+        expect(visit.find("canvas.matrix")).to_have_count(2)
+        chips = _chips(visit)
+        _, content = download(visit, "Picture (PNG)")
+    with Image.open(io.BytesIO(content)) as picture:
+        pixels = np.asarray(picture.convert("RGB"))
+    halves = [_counts(half) for half in (pixels[:, : pixels.shape[1] // 2], pixels[:, pixels.shape[1] // 2 :])]
+    assert all(sum(half.get(chip, 0) > 300 for chip in chips) > 3 for half in halves)
+    assert all(any(half.get(chip, 0) > 300 for half in halves) for chip in chips)
 
 
 def test_numbers_are_saved_in_three_forms(browser: Browser, explorer: Explorer, real_server: str) -> None:

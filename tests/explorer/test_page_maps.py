@@ -130,14 +130,16 @@ def test_two_pictures_end_at_the_percentile_of_both(browser: Browser, explorer: 
     run = """async () => {
       const { View } = await import("./static/view.js");
       const { endOf } = await import("./static/scales.js");
-      const [layer, reply] = [0.9, 0.1].map((most) => ({
+      const layers = [0.9, 0.1].map((most) => ({
         layer: 0, kind: "self", measure: "weights", heads: [0], window: null, half: false, shape: [1, 1, 4],
         data: Float32Array.of(most, most / 2, most / 4, 0),
-      })).map((layer) => ({ layer, head: 0, reply: { tokens: Array(4).fill({ text: "a" }), patches: null } }));
+      }));
       const state = { clip: 50, curve: null, opacity: null, smooth: true, contour: false, common: false,
         multiples: false, query: null };
-      const shown = { main: layer, other: reply, state, measure: "weights", query: 0, key: null, ground: null,
-        bare: null, model: { name: "a", layers: [{ layer: 0, num_heads: 1 }], writer: null } };
+      const model = { name: "a", layers: [{ layer: 0, num_heads: 1 }], writer: null };
+      const [main, other] = layers.map((layer) => ({ layer, head: 0, side: { state, model, measure: "weights" },
+        reply: { tokens: Array(4).fill({ text: "a" }), patches: null } }));
+      const shown = { main, other, state, measure: "weights", query: 0, key: null, beside: { query: 0, key: null } };
       return View.prototype.viewsOf.call(View.prototype, shown).map(({ scale }) => scale.end);
     }"""
     with visiting(browser, explorer, link) as visit:

@@ -77,13 +77,17 @@ def test_a_weight_is_said_in_percent(visit: Visit, weight: float, words: str) ->
         {"model": "m", "version": "2", "photo": "0a" * 32, "layer": 3, "head": 1, "query": 17},
         {"input": "text", "text": "a & b = c # d %20 ünï\n+", "truncate": True, "query": "all", "head": "max"},
         {"input": "text", "text": "x", "measure": "rollout", "other": {"layer": 0, "head": "min"}, "charts": True},
+        {"input": "text", "text": "x", "other": {"text": "y & z", "query": 4}, "query": 3, "arcs": True},
+        {"photo": "0a" * 32, "other": {"photo": "1b" * 32, "head": 0, "model": "m", "version": "7"}},
+        {"input": "text", "text": "x", "other": {"layer": 2, "model": "m"}, "arcs": True, "arc_heads": [0, 11]},
     ],
 )
 def test_a_link_names_the_whole_state(visit: Visit, changes: dict[str, Any]) -> None:
     """What is written into the address is what is read from it."""
     script = """async (changes) => {
-      const { START, toFragment, fromFragment } = await import('/static/state.js');
-      return [{ ...START, ...changes }, fromFragment('#' + toFragment({ ...START, ...changes }))];
+      const { FOLLOWING, START, toFragment, fromFragment } = await import('/static/state.js');
+      const state = { ...START, ...changes, other: changes.other ? { ...FOLLOWING, ...changes.other } : null };
+      return [state, fromFragment('#' + toFragment(state))];
     }"""
     written, read = visit.page.evaluate(script, changes)
     assert read == written

@@ -211,7 +211,8 @@ def test_a_downloaded_picture_has_its_scale(browser: Browser, explorer: Explorer
         with Image.open(tmp_path / "map.png") as opened:
             pixels = np.asarray(opened.convert("RGB")).astype(int)
         size = visit.page.evaluate("document.querySelector('canvas.photo').height")
-        strip = pixels[64 + size + 12 : 64 + size + 28, 24 : 24 + 420]
+        top = 24 + 48 + 24 + size + 24  # a title and the map, with margins around
+        strip = pixels[top : top + 16, 24 : 24 + 420]
         assert strip[8, 415].sum() > 500  # the end of the scale
         assert strip[0, 2].min() > 140  # its beginning is clear: the brightest grey above
         assert strip[15, 2].max() < 30  # and black below

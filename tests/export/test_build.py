@@ -1,11 +1,14 @@
+import re
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
 import onnxruntime
 import pytest
 import torch
+from onnx import ModelProto
 from safetensors.torch import load_file
 from typer.testing import CliRunner
 
@@ -17,6 +20,7 @@ from export.build import build
 from export.errors import PublishError, VerificationError
 from export.known import WEIGHTS
 from export.publish import publish, staging_folder
+from export.relevance.graph import Relevance, add_relevance
 from export.sources import Source, load_folder
 from model.text import TextNetwork
 from tests.golden import GOLDEN_MODELS, GOLDEN_NETWORK
@@ -64,11 +68,13 @@ def test_an_artifact_holds_all_that_the_server_needs(source: Source, out: Path) 
         assert {(tensor, "against torch"), (tensor, "row alone")} <= checks
     assert {("attention.0", "rows sum to 1"), ("logits", "against plain"), ("attention.1", "lowered form")} <= checks
     assert {("relevance.score", "adds up"), ("relevance.positions", "row alone")} <= checks
-    assert {("relevance.part", "as relevance"), ("relevance.part", "row alone")} <= checks
+    assert {("parts.part", "as relevance"), ("parts.part", "row alone"), ("similarity.score", "adds up")} <= checks
     assert [layer.value_norms for layer in contract.attention] == ["value_norms.0", "value_norms.1"]
     assert all(line.max_abs <= line.limit for line in contract.verification)
     assert set(contract.made_with) == {"regard", "torch", "onnx", "onnxscript"}
-    assert steps == ["tracing the network", "tapping attention", "verifying against the network", "publishing"]
+    verified = ["tracing the network", "tapping attention", "verifying against the network"]
+    assert steps == [*verified, "explaining", "publishing"]
+    assert built.left_out == ()
 
 
 @pytest.mark.usefixtures("traced_anew")
@@ -80,6 +86,37 @@ def test_the_same_network_twice_is_published_once(source: Source, out: Path) -> 
     changed = build(replace(source, description="another"), out)
     assert (changed.folder.name, changed.contract.version) == ("2", 2)
     assert sorted(path.name for path in (out / "tiny-text").iterdir()) == ["1", "2"]
+
+
+def test_relevance_that_does_not_add_up_is_left_out(source: Source, out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The rest is published, other methods too, and it is said why."""
+
+    def wrong(*args: Any) -> tuple[ModelProto, Relevance]:
+        graph, names = add_relevance(*args)
+        for node in graph.graph.node:
+            if "relevance.rest" in node.output:
+                node.op_type = "Neg"
+        return graph, names
+
+    monkeypatch.setattr("export.write_relevance.add_relevance", wrong)
+    steps: list[str] = []
+    built = build(source, out, steps.append, relevance=("libra", "genatt"))
+    assert len(built.left_out) == 1
+    assert re.match(r"no relevance of logits by libra: relevance\.score: adds up: .*, limit ", built.left_out[0])
+    assert built.left_out[0] in steps
+    assert built.contract.relevance is None
+    assert [one.graph for one in built.contract.other_relevance] == ["genatt"]
+    assert {"relevance.genatt.onnx"} == {name for name in everything_below(built.folder) if "relevance" in name}
+    checks = {(line.tensor, line.check) for line in built.contract.verification}
+    assert ("genatt.positions", "row alone") in checks
+    assert not any(tensor == "relevance.score" for tensor, _ in checks)
+
+
+def test_no_relevance_is_written_where_none_is_wanted(source: Source, out: Path) -> None:
+    """Nor is that said to be left out."""
+    built = build(source, out, relevance=())
+    assert (built.contract.explained, built.left_out) == ((), ())
+    assert not any("relevance" in name for name in everything_below(built.folder))
 
 
 def test_a_failed_verification_publishes_nothing_and_says_what_differs(source: Source, out: Path) -> None:
@@ -231,3 +268,11 @@ def test_an_image_size_for_a_text_network_is_refused(out: Path) -> None:
 def test_loading_a_folder_takes_its_name() -> None:
     """Unless another is given."""
     assert load_folder(GOLDEN_NETWORK).name == "tiny-text"
+
+
+def test_relevance_graphs_that_there_are_not_are_refused(tmp_path: Path) -> None:
+    """With those that there are; before anything is loaded."""
+    done = CliRunner().invoke(app, ["nowhere", "--out", str(tmp_path), "--relevance", "libra,lrp"])
+    assert done.exit_code == 1
+    expected = "--relevance: 'lrp'; expected some of libra, gradient, genatt, legrad with commas, all, or none"
+    assert expected in " ".join(done.output.split())

@@ -93,14 +93,12 @@ def write(
     assert isinstance(model.writer, TextWriter)
     heads = tuple(range(generation.num_heads))
     attention = tuple(AttentionPlan("cross", layer, heads, None) for layer in range(generation.num_layers))
-    begins, *others = generation.beginnings(start)
     plan = GenerationPlan(
         generation,
-        begins,
+        dict(zip(generation.names_of_start(start), generation.beginnings(start), strict=True)),
         generation.max_tokens,
         num_beams,
         attention=attention if looks else (),
-        other_starts=tuple(others),
     )
     outputs = model.engine.plain.run({"input_features": given}, generation.source_names)
     source = [np.asarray(outputs[name]) for name in generation.source_names]

@@ -67,11 +67,14 @@ def replicas_by_name(count: int) -> Iterator[tuple[Replicas, list[ServerProcess]
 
 
 def test_a_replica_slowed_to_a_third_gets_as_many_calls_by_turns() -> None:
-    """So that it is the weights that spare it, where there are some (tests/deploy/test_balancing.py)."""
+    """So that it is the weights that spare it, where there are some (tests/deploy/test_balancing.py).
+
+    Whether it is healthy Envoy does not ask: on a busy machine the slow one would not always say so within a second.
+    """
     with ExitStack() as stack:
         replicas = start_together(stack, *(serving("--load-reports", program=one) for one in (SERVER, SLOW_SERVER)))
-        envoy = stack.enter_context(envoy_before([replica.address for replica in replicas], **ROUND_ROBIN))
-        wait_until(lambda: envoy.healthy == 2)
+        addresses = [replica.address for replica in replicas]
+        envoy = stack.enter_context(envoy_before(addresses, health_checks=[], **ROUND_ROBIN))
         before = [answered_by(replica) for replica in replicas]
         with calling(envoy.address) as callers:
             wait_for_calls(callers, 400)

@@ -15,7 +15,8 @@ from artifact.text import TextReader
 from regard.v1 import types_pb2 as pb
 from server.api.regard_v1.attention import read_attention, write_layers
 from server.attention.plan import AttentionPlan
-from server.attention.planning import AttentionLimits, Positions, plan_attention
+from server.attention.planning import AttentionLimits, plan_attention
+from server.attention.positions import Positions
 from server.attention.reduce import reduce_attention
 from server.context import DEFAULT_PRIORITY, RpcContext
 from server.engine.cost import CostModel

@@ -75,6 +75,7 @@ def functions_of(given: dict[str, Both], on: DeviceMeasures) -> dict[str, tuple[
         return make
 
     apart_ = array_ops.distances(range(_SHAPE[2]), range(_SHAPE[3]), None)
+    counted = np.ones(_SHAPE[3], np.float32)
     part = (slice(1, 3), slice(None), slice(7), slice(9))
     exact: dict[str, Callable[[], Made]] = {
         "choose, all": both("choose", weights, heads=None, queries=None),
@@ -82,6 +83,7 @@ def functions_of(given: dict[str, Both], on: DeviceMeasures) -> dict[str, tuple[
         "choose, of a part": lambda: (weights[0][part], weights[1][part].copy()),
         "choose_fused": both("choose_fused", fused, firsts=_QUERIES),
         "choose_keys": both("choose_keys", weights, keys=_KEYS),
+        "as_one_head": both("as_one_head", fused),
         "largest, values": lambda: (array_ops.largest(weights[0], 5)[0], on.largest(weights[1], 5)[0].copy()),
         "largest, places": lambda: _places(weights[0], on.largest(weights[1], 5)[1]),
         **{f"fuse_heads, {one}": both("fuse_heads", weights, reduction=one) for one in ("max", "min")},
@@ -91,7 +93,9 @@ def functions_of(given: dict[str, Both], on: DeviceMeasures) -> dict[str, tuple[
         "weigh_by_values": both("weigh_by_values", weights, norms),
         "normalize_rows": both("normalize_rows", weights),
         "entropy": both("entropy", weights),
-        "mean_distance": both("mean_distance", weights, apart=apart_),
+        "mean_distance": both("mean_distance", weights, apart=apart_, counted=counted, rows=_QUERIES),
+        "received": both("received", weights),
+        "sum_places": both("sum_places", weights, places=np.array([0, 7, _SHAPE[3] + 1])),
     }
     multiplied: dict[str, Callable[[], Made]] = {
         "rollout, all rows": lambda: _rolled(fused, layers, on, None),

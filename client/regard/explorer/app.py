@@ -57,8 +57,8 @@ class Settings:
     identity: Identity = field(default_factory=Identity)
 
 
-def make_app(settings: Settings) -> ASGIApp:
-    """Build the application; it connects to the regard server when it is first asked."""
+def make_app(settings: Settings, photos: PhotoStore | None = None) -> ASGIApp:
+    """Build the application, with photos that it has; it connects to the regard server when it is first asked."""
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
@@ -88,7 +88,7 @@ def make_app(settings: Settings) -> ASGIApp:
         lifespan=lifespan,
     )
     app.state.settings = settings
-    app.state.photos = PhotoStore()
+    app.state.photos = photos or PhotoStore()
     return Guard(app, settings.host_names)
 
 

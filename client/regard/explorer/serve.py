@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import uvicorn
 
 from regard.explorer.app import Settings, make_app
+from regard.explorer.photos import PhotoStore
 from regard.sources import InputError
 
 _BACKLOG = 128
@@ -23,8 +24,8 @@ class Address:
     port: int
 
 
-def read_address(value: str, *, allow_remote: bool) -> Address:
-    """Read HOST:PORT.
+def read_address(value: str, *, allow_remote: bool, flag: str = "--listen") -> Address:
+    """Read HOST:PORT, the value of a flag.
 
     Raises:
         InputError: It is none, or other machines could reach it and nobody has allowed that.
@@ -32,10 +33,10 @@ def read_address(value: str, *, allow_remote: bool) -> Address:
     host, _, port = value.rpartition(":")
     host = host.removeprefix("[").removesuffix("]")
     if not host or not port.isdecimal() or int(port) > 65535:
-        raise InputError(f"--listen {value}: expected HOST:PORT, for example 127.0.0.1:8080")
+        raise InputError(f"{flag} {value}: expected HOST:PORT, for example 127.0.0.1:8080")
     if not allow_remote and not _is_loopback(host):
         raise InputError(
-            f"--listen {value}: whoever reaches the page can use the server and see the photos of others, "
+            f"{flag} {value}: whoever reaches the page can use the server and see the photos of others, "
             "since it asks for no password; expected 127.0.0.1, ::1 or localhost, or --allow-remote"
         )
     return Address(host, int(port))
@@ -67,17 +68,21 @@ def listen(address: Address) -> socket.socket:
 
 def url_of(opened: socket.socket, host: str) -> str:
     """Return the page's address as a browser takes it; the one of this machine where it listens on all."""
-    port = opened.getsockname()[1]
+    return url_of_address(host, opened.getsockname()[1])
+
+
+def url_of_address(host: str, port: int) -> str:
+    """Return the same of a page that runs there."""
     if host in ("0.0.0.0", "::"):  # noqa: S104 -- compared, not listened on
         host = "localhost"
     return f"http://[{host}]:{port}/" if ":" in host else f"http://{host}:{port}/"
 
 
-def make_server(settings: Settings) -> uvicorn.Server:
+def make_server(settings: Settings, photos: PhotoStore | None = None) -> uvicorn.Server:
     """Return a server of the application that is quiet and does not wait long for open requests at its end."""
     return uvicorn.Server(
         uvicorn.Config(
-            make_app(settings),
+            make_app(settings, photos),
             access_log=False,
             log_level="warning",
             server_header=False,
@@ -87,20 +92,29 @@ def make_server(settings: Settings) -> uvicorn.Server:
     )
 
 
-def serve(settings: Settings, address: Address, *, open_page: bool) -> None:
+def serve(
+    settings: Settings, address: Address, *, open_page: bool, fragment: str = "", photos: PhotoStore | None = None
+) -> None:
     """Serve the page until Ctrl-C, which is raised as KeyboardInterrupt.
+
+    Args:
+        settings: Of the application.
+        address: Where to listen.
+        open_page: Open it in a browser.
+        fragment: Of the link that is printed and opened, without "#".
+        photos: What it has from the start.
 
     Raises:
         OSError: It cannot listen there.
     """
     with listen(address) as opened:
-        url = url_of(opened, address.host)
+        url = url_of(opened, address.host) + (f"#{fragment}" if fragment else "")
         sys.stdout.write(f"{url}\n")
         sys.stdout.flush()
         sys.stderr.write(f"regard: exploring {settings.server}; Ctrl-C ends\n")
         if open_page:
             webbrowser.open(url)
-        make_server(settings).run(sockets=[opened])
+        make_server(settings, photos).run(sockets=[opened])
     raise KeyboardInterrupt  # nothing else ends it, and uvicorn does not always raise it again
 
 

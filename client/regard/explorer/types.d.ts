@@ -95,7 +95,7 @@ export interface State {
   layer: number | null;
   head: Head;
   query: Query | null;
-  other: Part | null;
+  other: Other | null;
   words: boolean;
   charts: boolean;
   curve: Curve | null;
@@ -109,6 +109,7 @@ export interface State {
   words_only: boolean;
   reading: boolean;
   arcs: boolean;
+  arc_heads: number[];
   overview: boolean;
 }
 
@@ -140,6 +141,24 @@ export interface Unit {
   mixed: boolean;
   byRow?: boolean;
   cosine?: boolean;
+}
+
+/** The second picture: what is null or empty follows the first. */
+export interface Other {
+  layer: number | null;
+  head: Head | null;
+  query: Query | null;
+  model: string;
+  version: string;
+  text: string;
+  photo: string | null;
+}
+
+/** What one picture is of, as if it were the only one: its state, and the model that this means. */
+export interface Side extends Part {
+  state: State;
+  model: Model;
+  measure: Measure;
 }
 
 /** One picture's layer, by its number, and head. */
@@ -304,34 +323,41 @@ export interface Picture<R extends Reply = Reply> {
   head: Head;
 }
 
-export interface Shown {
-  model: Model;
-  main: Picture;
-  other: Picture | null;
+/** A picture with what it is of, and the photo below it. */
+export interface SidePicture<R extends Reply = Reply> extends Picture<R> {
+  side: Side;
   ground: OffscreenCanvas | null;
-  /** The photo in colour, where it is to be seen as it is. */
+  /** The photo in colour, in place of ground and map, where it is to be seen as it is. */
   bare: OffscreenCanvas | null;
 }
 
-/** What is shown, and who attends. */
-export interface Seen extends Shown {
-  state: State;
-  measure: Measure;
+export interface Shown {
+  model: Model;
+  main: SidePicture;
+  other: SidePicture | null;
+}
+
+/** Who attends in a picture, and which position is pointed at, as its own positions. */
+export interface Places {
   query: Query;
   key: number | null;
+}
+
+/** What is shown, and who attends in the first picture; `beside`: in the second. */
+export interface Seen extends Shown, Places {
+  state: State;
+  measure: Measure;
+  beside: Places | null;
 }
 
 /** One picture, ready to be drawn: `row` is what the query attends to, [K]. */
-export interface PictureView<R extends Reply = Reply> extends Picture<R> {
-  query: Query;
-  key: number | null;
-  ground: OffscreenCanvas | null;
-  /** What is seen in place of ground and map, if anything. */
-  bare: OffscreenCanvas | null;
+export interface PictureView<R extends Reply = Reply> extends SidePicture<R>, Places {
   scale: Scale;
-  unit: Unit;
-  /** The grid of the first picture, in which positions are told. */
+  /** The grid of the first picture, where this is of the same photo. */
   home: Grid | null;
+  /** Of the row, or of the rows of both pictures. */
+  rowEnd: End;
+  unit: Unit;
   row: Float32Array;
   pinned: boolean;
   title: string;
@@ -340,27 +366,44 @@ export interface PictureView<R extends Reply = Reply> extends Picture<R> {
   text: string | null;
   /** Whether arcs are seen in place of the matrix. */
   arcs: boolean;
+  /** The heads whose arcs are drawn, each in its colour; none for those of `head`. */
+  heads: number[];
+  /** Whether it is drawn on a dark ground. */
+  dark: boolean;
 }
 
 export type TextView = PictureView<TextReply>;
-export type PhotoView = PictureView<PhotoReply> & { ground: OffscreenCanvas; home: Grid };
+export type PhotoView = PictureView<PhotoReply> & { ground: OffscreenCanvas };
 
-/** What a picture tells the page. `point` and `cell` with null: the pointer left. `key`: true where it was used. */
+/**
+ * What a picture tells the page, as its own positions. `point` and `cell` with null: the pointer left. `key`: true where
+ * it was used. `first`: the position of the first picture there, where this is of the same photo on another grid.
+ */
 export interface PictureEvents {
-  point(position: number | null): void;
+  point(position: number | null, first?: number | null): void;
   /** A finger is dragged over a position, which attends whatever is pinned. */
-  scrub(position: number | null): void;
+  scrub(position: number | null, first?: number | null): void;
   /** Both null: the pointer left. The query alone null: whoever looked before goes on. */
   cell(query: number | null, key: number | null): void;
-  pin(position: number): void;
+  pin(position: number, first?: number | null): void;
   key(name: string): boolean;
   release(): void;
+  /** The arcs of a head are wanted, or no longer. */
+  arcHead(head: number): void;
 }
 
-export interface ViewEvents extends PictureEvents {
+/** Of the first picture, or where it is so told of the second. */
+export interface ViewEvents {
+  point(position: number | null, first?: number | null, ofSecond?: boolean): void;
+  scrub(position: number | null, first?: number | null, ofSecond?: boolean): void;
+  cell(query: number | null, key: number | null, ofSecond?: boolean): void;
+  pin(position: number, first?: number | null, ofSecond?: boolean): void;
+  key(name: string): boolean;
+  release(): void;
+  arcHead(head: number): void;
   query(query: Query): void;
   head(head: number): void;
-  other(fields: Partial<Part>): void;
+  other(fields: Partial<Other>): void;
 }
 
 /** A colour from 0 to 255 each. */
@@ -390,6 +433,12 @@ export type Child = Node | string | null;
 /** The elements of index.html that have an id, where they are more than an HTMLElement. */
 export interface SpecialElements {
   arcs: HTMLInputElement;
+  beside: HTMLDetailsElement;
+  "beside-file": HTMLInputElement;
+  "beside-model": HTMLSelectElement;
+  "beside-none": HTMLButtonElement;
+  "beside-text": HTMLTextAreaElement;
+  "beside-thumb": HTMLCanvasElement;
   candidates: HTMLInputElement;
   charts: HTMLDetailsElement;
   clip: HTMLSelectElement;

@@ -42,7 +42,7 @@ from regard.relevance import Relevance
 from regard.scales import End, signed_end
 
 _WANTED_INCHES, _LEAST_INCHES = 8.0, 3.6
-_UNIT = "against · logits · for"
+_UNIT, _UNSIGNED = "against · logits · for", ("genatt", "legrad")
 _WORD_POINTS, _LINE_SHARE, _PAD_POINTS = 3.0, 1.9, 2.0
 _DARK_INK, _LIGHT_INK, _BRIGHT = "#1a1a1a", "#ffffff", 0.45
 _MARKS = ("##", "▁", "Ġ")
@@ -87,7 +87,7 @@ def relevance_map(
     heat = draw_heat(axes, photo, on_grid, why.patches, None, style, end=end.value, seen=why.patches, signed=True)
     darken_outside(axes, why.patches, style.paper)
     corner = (MARGIN_INCHES + across, top)
-    draw_bar(drawn_on, corner, down, heat, style, _UNIT, beyond=end.beyond, over_photo=True)
+    draw_bar(drawn_on, corner, down, heat, style, _unit(why), beyond=end.beyond, over_photo=True)
     _write_note(drawn_on, note, top + down + MARGIN_INCHES, style)
     return whole(drawn_on)
 
@@ -120,8 +120,13 @@ def relevance_text(why: Relevance, *, model: str, style: Style = SCREEN, on: Sub
     _draw_words(axes, words, why.values, colours, style)
     _write_note(drawn_on, note, top + down + MARGIN_INCHES, style)
     below = top + down + note.height_inches + 3 * MARGIN_INCHES
-    draw_bar_below(drawn_on, below, colours, style, _UNIT, beyond=end.beyond)
+    draw_bar_below(drawn_on, below, colours, style, _unit(why), beyond=end.beyond)
     return whole(drawn_on)
+
+
+def _unit(why: Relevance) -> str:
+    """What the numbers of the scale are."""
+    return why.method if why.method in _UNSIGNED else _UNIT
 
 
 @dataclass(frozen=True)
@@ -204,7 +209,7 @@ def _line_inches(style: Style) -> float:
 
 def _note(why: Relevance, end: End, inches: float, style: Style) -> Title:
     """Say what was added that has no place in the picture, and what lies beyond its scale."""
-    return fit_title(scale_label(unplaced(why), end, style), inches - 2 * MARGIN_INCHES, style.small())
+    return fit_title(scale_label(unplaced(why) or why.method, end, style), inches - 2 * MARGIN_INCHES, style.small())
 
 
 def _write_note(drawn_on: Canvas, note: Title, top: float, style: Style) -> None:

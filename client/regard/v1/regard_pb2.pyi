@@ -130,7 +130,7 @@ class ClassifyRequest(_message.Message):
     def __init__(self, model: _Optional[str] = ..., version: _Optional[str] = ..., image: _Optional[bytes] = ..., text: _Optional[str] = ..., texts: _Optional[_Union[_types_pb2.Texts, _Mapping]] = ..., images: _Optional[_Union[_types_pb2.Images, _Mapping]] = ..., pair: _Optional[_Union[_types_pb2.TextPair, _Mapping]] = ..., pairs: _Optional[_Union[_types_pb2.TextPairs, _Mapping]] = ..., top_k: _Optional[int] = ..., truncate: bool = ..., attention: _Optional[_Union[_types_pb2.AttentionRequest, _Mapping]] = ..., priority: _Optional[int] = ..., timeout_ms: _Optional[int] = ..., hidden_states: _Optional[_Union[_types_pb2.HiddenStatesRequest, _Mapping]] = ..., candidate_labels: _Optional[_Iterable[str]] = ..., label_template: _Optional[str] = ..., relevance: _Optional[_Union[_types_pb2.RelevanceRequest, _Mapping]] = ...) -> None: ...
 
 class ClassifyResponse(_message.Message):
-    __slots__ = ("model", "version", "labels", "truncated", "attention", "timings", "results", "hidden_states", "relevance")
+    __slots__ = ("model", "version", "labels", "truncated", "attention", "timings", "results", "hidden_states", "relevance", "relevances")
     MODEL_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
     LABELS_FIELD_NUMBER: _ClassVar[int]
@@ -140,6 +140,7 @@ class ClassifyResponse(_message.Message):
     RESULTS_FIELD_NUMBER: _ClassVar[int]
     HIDDEN_STATES_FIELD_NUMBER: _ClassVar[int]
     RELEVANCE_FIELD_NUMBER: _ClassVar[int]
+    RELEVANCES_FIELD_NUMBER: _ClassVar[int]
     model: str
     version: str
     labels: _containers.RepeatedCompositeFieldContainer[Label]
@@ -149,23 +150,26 @@ class ClassifyResponse(_message.Message):
     results: _containers.RepeatedCompositeFieldContainer[ClassifyResult]
     hidden_states: _types_pb2.HiddenStates
     relevance: _types_pb2.Relevance
-    def __init__(self, model: _Optional[str] = ..., version: _Optional[str] = ..., labels: _Optional[_Iterable[_Union[Label, _Mapping]]] = ..., truncated: bool = ..., attention: _Optional[_Union[_types_pb2.Attention, _Mapping]] = ..., timings: _Optional[_Union[_types_pb2.Timings, _Mapping]] = ..., results: _Optional[_Iterable[_Union[ClassifyResult, _Mapping]]] = ..., hidden_states: _Optional[_Union[_types_pb2.HiddenStates, _Mapping]] = ..., relevance: _Optional[_Union[_types_pb2.Relevance, _Mapping]] = ...) -> None: ...
+    relevances: _containers.RepeatedCompositeFieldContainer[_types_pb2.Relevance]
+    def __init__(self, model: _Optional[str] = ..., version: _Optional[str] = ..., labels: _Optional[_Iterable[_Union[Label, _Mapping]]] = ..., truncated: bool = ..., attention: _Optional[_Union[_types_pb2.Attention, _Mapping]] = ..., timings: _Optional[_Union[_types_pb2.Timings, _Mapping]] = ..., results: _Optional[_Iterable[_Union[ClassifyResult, _Mapping]]] = ..., hidden_states: _Optional[_Union[_types_pb2.HiddenStates, _Mapping]] = ..., relevance: _Optional[_Union[_types_pb2.Relevance, _Mapping]] = ..., relevances: _Optional[_Iterable[_Union[_types_pb2.Relevance, _Mapping]]] = ...) -> None: ...
 
 class ClassifyResult(_message.Message):
-    __slots__ = ("labels", "truncated", "attention", "error", "hidden_states", "relevance")
+    __slots__ = ("labels", "truncated", "attention", "error", "hidden_states", "relevance", "relevances")
     LABELS_FIELD_NUMBER: _ClassVar[int]
     TRUNCATED_FIELD_NUMBER: _ClassVar[int]
     ATTENTION_FIELD_NUMBER: _ClassVar[int]
     ERROR_FIELD_NUMBER: _ClassVar[int]
     HIDDEN_STATES_FIELD_NUMBER: _ClassVar[int]
     RELEVANCE_FIELD_NUMBER: _ClassVar[int]
+    RELEVANCES_FIELD_NUMBER: _ClassVar[int]
     labels: _containers.RepeatedCompositeFieldContainer[Label]
     truncated: bool
     attention: _types_pb2.Attention
     error: _types_pb2.InputError
     hidden_states: _types_pb2.HiddenStates
     relevance: _types_pb2.Relevance
-    def __init__(self, labels: _Optional[_Iterable[_Union[Label, _Mapping]]] = ..., truncated: bool = ..., attention: _Optional[_Union[_types_pb2.Attention, _Mapping]] = ..., error: _Optional[_Union[_types_pb2.InputError, _Mapping]] = ..., hidden_states: _Optional[_Union[_types_pb2.HiddenStates, _Mapping]] = ..., relevance: _Optional[_Union[_types_pb2.Relevance, _Mapping]] = ...) -> None: ...
+    relevances: _containers.RepeatedCompositeFieldContainer[_types_pb2.Relevance]
+    def __init__(self, labels: _Optional[_Iterable[_Union[Label, _Mapping]]] = ..., truncated: bool = ..., attention: _Optional[_Union[_types_pb2.Attention, _Mapping]] = ..., error: _Optional[_Union[_types_pb2.InputError, _Mapping]] = ..., hidden_states: _Optional[_Union[_types_pb2.HiddenStates, _Mapping]] = ..., relevance: _Optional[_Union[_types_pb2.Relevance, _Mapping]] = ..., relevances: _Optional[_Iterable[_Union[_types_pb2.Relevance, _Mapping]]] = ...) -> None: ...
 
 class Label(_message.Message):
     __slots__ = ("index", "name", "probability")
@@ -178,13 +182,14 @@ class Label(_message.Message):
     def __init__(self, index: _Optional[int] = ..., name: _Optional[str] = ..., probability: _Optional[float] = ...) -> None: ...
 
 class EmbedRequest(_message.Message):
-    __slots__ = ("model", "version", "image", "text", "texts", "images", "truncate", "attention", "priority", "timeout_ms", "prompt", "hidden_states", "dimensions", "vector_format", "max_terms", "with_terms", "role")
+    __slots__ = ("model", "version", "image", "text", "texts", "images", "token_ids", "truncate", "attention", "priority", "timeout_ms", "prompt", "hidden_states", "dimensions", "vector_format", "max_terms", "with_terms", "role")
     MODEL_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
     IMAGE_FIELD_NUMBER: _ClassVar[int]
     TEXT_FIELD_NUMBER: _ClassVar[int]
     TEXTS_FIELD_NUMBER: _ClassVar[int]
     IMAGES_FIELD_NUMBER: _ClassVar[int]
+    TOKEN_IDS_FIELD_NUMBER: _ClassVar[int]
     TRUNCATE_FIELD_NUMBER: _ClassVar[int]
     ATTENTION_FIELD_NUMBER: _ClassVar[int]
     PRIORITY_FIELD_NUMBER: _ClassVar[int]
@@ -202,6 +207,7 @@ class EmbedRequest(_message.Message):
     text: str
     texts: _types_pb2.Texts
     images: _types_pb2.Images
+    token_ids: _types_pb2.TokenIdLists
     truncate: bool
     attention: _types_pb2.AttentionRequest
     priority: int
@@ -213,7 +219,7 @@ class EmbedRequest(_message.Message):
     max_terms: int
     with_terms: bool
     role: TextRole
-    def __init__(self, model: _Optional[str] = ..., version: _Optional[str] = ..., image: _Optional[bytes] = ..., text: _Optional[str] = ..., texts: _Optional[_Union[_types_pb2.Texts, _Mapping]] = ..., images: _Optional[_Union[_types_pb2.Images, _Mapping]] = ..., truncate: bool = ..., attention: _Optional[_Union[_types_pb2.AttentionRequest, _Mapping]] = ..., priority: _Optional[int] = ..., timeout_ms: _Optional[int] = ..., prompt: _Optional[str] = ..., hidden_states: _Optional[_Union[_types_pb2.HiddenStatesRequest, _Mapping]] = ..., dimensions: _Optional[int] = ..., vector_format: _Optional[_Union[VectorFormat, str]] = ..., max_terms: _Optional[int] = ..., with_terms: bool = ..., role: _Optional[_Union[TextRole, str]] = ...) -> None: ...
+    def __init__(self, model: _Optional[str] = ..., version: _Optional[str] = ..., image: _Optional[bytes] = ..., text: _Optional[str] = ..., texts: _Optional[_Union[_types_pb2.Texts, _Mapping]] = ..., images: _Optional[_Union[_types_pb2.Images, _Mapping]] = ..., token_ids: _Optional[_Union[_types_pb2.TokenIdLists, _Mapping]] = ..., truncate: bool = ..., attention: _Optional[_Union[_types_pb2.AttentionRequest, _Mapping]] = ..., priority: _Optional[int] = ..., timeout_ms: _Optional[int] = ..., prompt: _Optional[str] = ..., hidden_states: _Optional[_Union[_types_pb2.HiddenStatesRequest, _Mapping]] = ..., dimensions: _Optional[int] = ..., vector_format: _Optional[_Union[VectorFormat, str]] = ..., max_terms: _Optional[int] = ..., with_terms: bool = ..., role: _Optional[_Union[TextRole, str]] = ...) -> None: ...
 
 class EmbedResponse(_message.Message):
     __slots__ = ("model", "version", "vector", "truncated", "attention", "timings", "results", "hidden_states", "vector_scale", "sparse", "token_vectors", "num_tokens")

@@ -23,6 +23,24 @@ class DataType(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     DATA_TYPE_UINT32: _ClassVar[DataType]
     DATA_TYPE_UINT64: _ClassVar[DataType]
 
+class AttentionStatistic(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    ATTENTION_STATISTIC_UNSPECIFIED: _ClassVar[AttentionStatistic]
+    ATTENTION_STATISTIC_ENTROPY: _ClassVar[AttentionStatistic]
+    ATTENTION_STATISTIC_DISTANCE: _ClassVar[AttentionStatistic]
+    ATTENTION_STATISTIC_FIRST: _ClassVar[AttentionStatistic]
+    ATTENTION_STATISTIC_SEPARATOR: _ClassVar[AttentionStatistic]
+    ATTENTION_STATISTIC_REGISTERS: _ClassVar[AttentionStatistic]
+    ATTENTION_STATISTIC_SPECIAL: _ClassVar[AttentionStatistic]
+    ATTENTION_STATISTIC_SINK: _ClassVar[AttentionStatistic]
+    ATTENTION_STATISTIC_PREVIOUS: _ClassVar[AttentionStatistic]
+    ATTENTION_STATISTIC_NEXT: _ClassVar[AttentionStatistic]
+    ATTENTION_STATISTIC_CURRENT: _ClassVar[AttentionStatistic]
+    ATTENTION_STATISTIC_DUPLICATE: _ClassVar[AttentionStatistic]
+    ATTENTION_STATISTIC_INDUCTION: _ClassVar[AttentionStatistic]
+    ATTENTION_STATISTIC_REGION: _ClassVar[AttentionStatistic]
+    ATTENTION_STATISTIC_NORM: _ClassVar[AttentionStatistic]
+
 class TextOfPair(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
     TEXT_OF_PAIR_UNSPECIFIED: _ClassVar[TextOfPair]
@@ -35,6 +53,14 @@ class HiddenStatesPooling(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     HIDDEN_STATES_POOLING_CLS: _ClassVar[HiddenStatesPooling]
     HIDDEN_STATES_POOLING_MEAN: _ClassVar[HiddenStatesPooling]
     HIDDEN_STATES_POOLING_LAST: _ClassVar[HiddenStatesPooling]
+
+class RelevanceMethod(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    RELEVANCE_METHOD_UNSPECIFIED: _ClassVar[RelevanceMethod]
+    RELEVANCE_METHOD_GRADIENT: _ClassVar[RelevanceMethod]
+    RELEVANCE_METHOD_INTEGRATED_GRADIENTS: _ClassVar[RelevanceMethod]
+    RELEVANCE_METHOD_GENATT: _ClassVar[RelevanceMethod]
+    RELEVANCE_METHOD_LEGRAD: _ClassVar[RelevanceMethod]
 
 class HeadReduction(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
@@ -79,6 +105,21 @@ DATA_TYPE_INT16: DataType
 DATA_TYPE_UINT16: DataType
 DATA_TYPE_UINT32: DataType
 DATA_TYPE_UINT64: DataType
+ATTENTION_STATISTIC_UNSPECIFIED: AttentionStatistic
+ATTENTION_STATISTIC_ENTROPY: AttentionStatistic
+ATTENTION_STATISTIC_DISTANCE: AttentionStatistic
+ATTENTION_STATISTIC_FIRST: AttentionStatistic
+ATTENTION_STATISTIC_SEPARATOR: AttentionStatistic
+ATTENTION_STATISTIC_REGISTERS: AttentionStatistic
+ATTENTION_STATISTIC_SPECIAL: AttentionStatistic
+ATTENTION_STATISTIC_SINK: AttentionStatistic
+ATTENTION_STATISTIC_PREVIOUS: AttentionStatistic
+ATTENTION_STATISTIC_NEXT: AttentionStatistic
+ATTENTION_STATISTIC_CURRENT: AttentionStatistic
+ATTENTION_STATISTIC_DUPLICATE: AttentionStatistic
+ATTENTION_STATISTIC_INDUCTION: AttentionStatistic
+ATTENTION_STATISTIC_REGION: AttentionStatistic
+ATTENTION_STATISTIC_NORM: AttentionStatistic
 TEXT_OF_PAIR_UNSPECIFIED: TextOfPair
 TEXT_OF_PAIR_FIRST: TextOfPair
 TEXT_OF_PAIR_SECOND: TextOfPair
@@ -86,6 +127,11 @@ HIDDEN_STATES_POOLING_UNSPECIFIED: HiddenStatesPooling
 HIDDEN_STATES_POOLING_CLS: HiddenStatesPooling
 HIDDEN_STATES_POOLING_MEAN: HiddenStatesPooling
 HIDDEN_STATES_POOLING_LAST: HiddenStatesPooling
+RELEVANCE_METHOD_UNSPECIFIED: RelevanceMethod
+RELEVANCE_METHOD_GRADIENT: RelevanceMethod
+RELEVANCE_METHOD_INTEGRATED_GRADIENTS: RelevanceMethod
+RELEVANCE_METHOD_GENATT: RelevanceMethod
+RELEVANCE_METHOD_LEGRAD: RelevanceMethod
 HEAD_REDUCTION_UNSPECIFIED: HeadReduction
 HEAD_REDUCTION_MEAN: HeadReduction
 HEAD_REDUCTION_MAX: HeadReduction
@@ -135,6 +181,18 @@ class Texts(_message.Message):
     items: _containers.RepeatedScalarFieldContainer[str]
     def __init__(self, items: _Optional[_Iterable[str]] = ...) -> None: ...
 
+class TokenIds(_message.Message):
+    __slots__ = ("items",)
+    ITEMS_FIELD_NUMBER: _ClassVar[int]
+    items: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, items: _Optional[_Iterable[int]] = ...) -> None: ...
+
+class TokenIdLists(_message.Message):
+    __slots__ = ("items",)
+    ITEMS_FIELD_NUMBER: _ClassVar[int]
+    items: _containers.RepeatedCompositeFieldContainer[TokenIds]
+    def __init__(self, items: _Optional[_Iterable[_Union[TokenIds, _Mapping]]] = ...) -> None: ...
+
 class TextPair(_message.Message):
     __slots__ = ("first", "second")
     FIRST_FIELD_NUMBER: _ClassVar[int]
@@ -164,7 +222,7 @@ class InputError(_message.Message):
     def __init__(self, code: _Optional[int] = ..., message: _Optional[str] = ...) -> None: ...
 
 class AttentionRequest(_message.Message):
-    __slots__ = ("layers", "heads", "head_reduction", "rows", "cls_only", "dtype", "keys", "measure", "residual_share", "value_weighted", "top_k", "drop_special", "renormalize", "rows_of_text", "keys_of_text")
+    __slots__ = ("layers", "heads", "head_reduction", "rows", "cls_only", "dtype", "keys", "measure", "residual_share", "value_weighted", "top_k", "drop_special", "renormalize", "rows_of_text", "keys_of_text", "statistics", "spans", "boxes")
     LAYERS_FIELD_NUMBER: _ClassVar[int]
     HEADS_FIELD_NUMBER: _ClassVar[int]
     HEAD_REDUCTION_FIELD_NUMBER: _ClassVar[int]
@@ -180,6 +238,9 @@ class AttentionRequest(_message.Message):
     RENORMALIZE_FIELD_NUMBER: _ClassVar[int]
     ROWS_OF_TEXT_FIELD_NUMBER: _ClassVar[int]
     KEYS_OF_TEXT_FIELD_NUMBER: _ClassVar[int]
+    STATISTICS_FIELD_NUMBER: _ClassVar[int]
+    SPANS_FIELD_NUMBER: _ClassVar[int]
+    BOXES_FIELD_NUMBER: _ClassVar[int]
     layers: _containers.RepeatedScalarFieldContainer[int]
     heads: _containers.RepeatedScalarFieldContainer[int]
     head_reduction: HeadReduction
@@ -195,7 +256,18 @@ class AttentionRequest(_message.Message):
     renormalize: bool
     rows_of_text: TextOfPair
     keys_of_text: TextOfPair
-    def __init__(self, layers: _Optional[_Iterable[int]] = ..., heads: _Optional[_Iterable[int]] = ..., head_reduction: _Optional[_Union[HeadReduction, str]] = ..., rows: _Optional[_Iterable[int]] = ..., cls_only: bool = ..., dtype: _Optional[_Union[DataType, str]] = ..., keys: _Optional[_Iterable[int]] = ..., measure: _Optional[_Union[AttentionMeasure, str]] = ..., residual_share: _Optional[float] = ..., value_weighted: bool = ..., top_k: _Optional[int] = ..., drop_special: bool = ..., renormalize: bool = ..., rows_of_text: _Optional[_Union[TextOfPair, str]] = ..., keys_of_text: _Optional[_Union[TextOfPair, str]] = ...) -> None: ...
+    statistics: _containers.RepeatedScalarFieldContainer[AttentionStatistic]
+    spans: _containers.RepeatedCompositeFieldContainer[TextSpan]
+    boxes: _containers.RepeatedCompositeFieldContainer[Box]
+    def __init__(self, layers: _Optional[_Iterable[int]] = ..., heads: _Optional[_Iterable[int]] = ..., head_reduction: _Optional[_Union[HeadReduction, str]] = ..., rows: _Optional[_Iterable[int]] = ..., cls_only: bool = ..., dtype: _Optional[_Union[DataType, str]] = ..., keys: _Optional[_Iterable[int]] = ..., measure: _Optional[_Union[AttentionMeasure, str]] = ..., residual_share: _Optional[float] = ..., value_weighted: bool = ..., top_k: _Optional[int] = ..., drop_special: bool = ..., renormalize: bool = ..., rows_of_text: _Optional[_Union[TextOfPair, str]] = ..., keys_of_text: _Optional[_Union[TextOfPair, str]] = ..., statistics: _Optional[_Iterable[_Union[AttentionStatistic, str]]] = ..., spans: _Optional[_Iterable[_Union[TextSpan, _Mapping]]] = ..., boxes: _Optional[_Iterable[_Union[Box, _Mapping]]] = ...) -> None: ...
+
+class TextSpan(_message.Message):
+    __slots__ = ("start", "end")
+    START_FIELD_NUMBER: _ClassVar[int]
+    END_FIELD_NUMBER: _ClassVar[int]
+    start: int
+    end: int
+    def __init__(self, start: _Optional[int] = ..., end: _Optional[int] = ...) -> None: ...
 
 class HiddenStatesRequest(_message.Message):
     __slots__ = ("layers", "positions", "drop_special", "pooling", "normalize", "dtype")
@@ -240,17 +312,25 @@ class LayerHiddenStates(_message.Message):
     def __init__(self, layer: _Optional[int] = ..., axes: _Optional[_Iterable[str]] = ..., positions: _Optional[_Iterable[int]] = ..., values: _Optional[_Union[Tensor, _Mapping]] = ..., scales: _Optional[_Union[Tensor, _Mapping]] = ..., offsets: _Optional[_Union[Tensor, _Mapping]] = ...) -> None: ...
 
 class RelevanceRequest(_message.Message):
-    __slots__ = ("label", "against", "drop_special")
+    __slots__ = ("label", "against", "drop_special", "method", "steps", "labels", "top")
     LABEL_FIELD_NUMBER: _ClassVar[int]
     AGAINST_FIELD_NUMBER: _ClassVar[int]
     DROP_SPECIAL_FIELD_NUMBER: _ClassVar[int]
+    METHOD_FIELD_NUMBER: _ClassVar[int]
+    STEPS_FIELD_NUMBER: _ClassVar[int]
+    LABELS_FIELD_NUMBER: _ClassVar[int]
+    TOP_FIELD_NUMBER: _ClassVar[int]
     label: str
     against: str
     drop_special: bool
-    def __init__(self, label: _Optional[str] = ..., against: _Optional[str] = ..., drop_special: bool = ...) -> None: ...
+    method: RelevanceMethod
+    steps: int
+    labels: _containers.RepeatedScalarFieldContainer[str]
+    top: int
+    def __init__(self, label: _Optional[str] = ..., against: _Optional[str] = ..., drop_special: bool = ..., method: _Optional[_Union[RelevanceMethod, str]] = ..., steps: _Optional[int] = ..., labels: _Optional[_Iterable[str]] = ..., top: _Optional[int] = ...) -> None: ...
 
 class Relevance(_message.Message):
-    __slots__ = ("index", "label", "against", "score", "values", "positions", "unsent", "rest", "error", "relative_error", "tokens", "patches")
+    __slots__ = ("index", "label", "against", "score", "values", "positions", "unsent", "rest", "error", "relative_error", "tokens", "patches", "method", "baseline", "words")
     INDEX_FIELD_NUMBER: _ClassVar[int]
     LABEL_FIELD_NUMBER: _ClassVar[int]
     AGAINST_FIELD_NUMBER: _ClassVar[int]
@@ -263,6 +343,9 @@ class Relevance(_message.Message):
     RELATIVE_ERROR_FIELD_NUMBER: _ClassVar[int]
     TOKENS_FIELD_NUMBER: _ClassVar[int]
     PATCHES_FIELD_NUMBER: _ClassVar[int]
+    METHOD_FIELD_NUMBER: _ClassVar[int]
+    BASELINE_FIELD_NUMBER: _ClassVar[int]
+    WORDS_FIELD_NUMBER: _ClassVar[int]
     index: int
     label: str
     against: str
@@ -275,7 +358,10 @@ class Relevance(_message.Message):
     relative_error: float
     tokens: TokenSequence
     patches: PatchGrid
-    def __init__(self, index: _Optional[int] = ..., label: _Optional[str] = ..., against: _Optional[str] = ..., score: _Optional[float] = ..., values: _Optional[_Union[Tensor, _Mapping]] = ..., positions: _Optional[_Iterable[int]] = ..., unsent: _Optional[float] = ..., rest: _Optional[float] = ..., error: _Optional[float] = ..., relative_error: _Optional[float] = ..., tokens: _Optional[_Union[TokenSequence, _Mapping]] = ..., patches: _Optional[_Union[PatchGrid, _Mapping]] = ...) -> None: ...
+    method: RelevanceMethod
+    baseline: float
+    words: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, index: _Optional[int] = ..., label: _Optional[str] = ..., against: _Optional[str] = ..., score: _Optional[float] = ..., values: _Optional[_Union[Tensor, _Mapping]] = ..., positions: _Optional[_Iterable[int]] = ..., unsent: _Optional[float] = ..., rest: _Optional[float] = ..., error: _Optional[float] = ..., relative_error: _Optional[float] = ..., tokens: _Optional[_Union[TokenSequence, _Mapping]] = ..., patches: _Optional[_Union[PatchGrid, _Mapping]] = ..., method: _Optional[_Union[RelevanceMethod, str]] = ..., baseline: _Optional[float] = ..., words: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class SimilarityRelevanceRequest(_message.Message):
     __slots__ = ("drop_special", "pairs")
@@ -312,7 +398,7 @@ class Attention(_message.Message):
     def __init__(self, layers: _Optional[_Iterable[_Union[LayerAttention, _Mapping]]] = ..., tokens: _Optional[_Union[TokenSequence, _Mapping]] = ..., patches: _Optional[_Union[PatchGrid, _Mapping]] = ...) -> None: ...
 
 class LayerAttention(_message.Message):
-    __slots__ = ("layer", "kind", "axes", "heads", "queries", "weights", "keys", "scale", "indices", "measure", "covered_layers", "window", "class_attention")
+    __slots__ = ("layer", "kind", "axes", "heads", "queries", "weights", "keys", "scale", "indices", "measure", "covered_layers", "window", "class_attention", "statistics")
     LAYER_FIELD_NUMBER: _ClassVar[int]
     KIND_FIELD_NUMBER: _ClassVar[int]
     AXES_FIELD_NUMBER: _ClassVar[int]
@@ -326,6 +412,7 @@ class LayerAttention(_message.Message):
     COVERED_LAYERS_FIELD_NUMBER: _ClassVar[int]
     WINDOW_FIELD_NUMBER: _ClassVar[int]
     CLASS_ATTENTION_FIELD_NUMBER: _ClassVar[int]
+    STATISTICS_FIELD_NUMBER: _ClassVar[int]
     layer: int
     kind: AttentionKind
     axes: _containers.RepeatedScalarFieldContainer[str]
@@ -339,7 +426,8 @@ class LayerAttention(_message.Message):
     covered_layers: _containers.RepeatedScalarFieldContainer[int]
     window: AttentionWindow
     class_attention: bool
-    def __init__(self, layer: _Optional[int] = ..., kind: _Optional[_Union[AttentionKind, str]] = ..., axes: _Optional[_Iterable[str]] = ..., heads: _Optional[_Iterable[int]] = ..., queries: _Optional[_Iterable[int]] = ..., weights: _Optional[_Union[Tensor, _Mapping]] = ..., keys: _Optional[_Iterable[int]] = ..., scale: _Optional[float] = ..., indices: _Optional[_Union[Tensor, _Mapping]] = ..., measure: _Optional[_Union[AttentionMeasure, str]] = ..., covered_layers: _Optional[_Iterable[int]] = ..., window: _Optional[_Union[AttentionWindow, _Mapping]] = ..., class_attention: bool = ...) -> None: ...
+    statistics: _containers.RepeatedScalarFieldContainer[AttentionStatistic]
+    def __init__(self, layer: _Optional[int] = ..., kind: _Optional[_Union[AttentionKind, str]] = ..., axes: _Optional[_Iterable[str]] = ..., heads: _Optional[_Iterable[int]] = ..., queries: _Optional[_Iterable[int]] = ..., weights: _Optional[_Union[Tensor, _Mapping]] = ..., keys: _Optional[_Iterable[int]] = ..., scale: _Optional[float] = ..., indices: _Optional[_Union[Tensor, _Mapping]] = ..., measure: _Optional[_Union[AttentionMeasure, str]] = ..., covered_layers: _Optional[_Iterable[int]] = ..., window: _Optional[_Union[AttentionWindow, _Mapping]] = ..., class_attention: bool = ..., statistics: _Optional[_Iterable[_Union[AttentionStatistic, str]]] = ...) -> None: ...
 
 class AttentionWindow(_message.Message):
     __slots__ = ("rows", "cols", "height", "width", "shift_rows", "shift_cols", "cell_size")
@@ -450,7 +538,7 @@ class SimilarityMap(_message.Message):
     def __init__(self, tokens: _Optional[_Union[TokenSequence, _Mapping]] = ..., patches: _Optional[_Union[PatchGrid, _Mapping]] = ..., similarities: _Optional[_Union[Tensor, _Mapping]] = ..., text_similarities: _Optional[_Union[Tensor, _Mapping]] = ..., similarity: _Optional[float] = ...) -> None: ...
 
 class Model(_message.Message):
-    __slots__ = ("name", "version", "family", "description", "inputs", "outputs", "modality", "can_classify", "labels", "can_embed", "embedding_dim", "embedding_normalized", "attention_layers", "patches", "max_tokens", "max_batch_size", "device", "precision", "max_inputs", "prompts", "default_prompt", "similarity", "takes_pairs", "can_rank", "activation", "hidden_state_layers", "can_explain", "can_explain_similarity", "matryoshka_dims", "embedding_sparse", "token_vector_dim", "query_tokens", "document_tokens", "towers", "max_audio_seconds", "generation")
+    __slots__ = ("name", "version", "family", "description", "inputs", "outputs", "modality", "can_classify", "labels", "can_embed", "embedding_dim", "embedding_normalized", "attention_layers", "patches", "max_tokens", "max_batch_size", "device", "precision", "max_inputs", "prompts", "default_prompt", "similarity", "takes_pairs", "can_rank", "activation", "hidden_state_layers", "can_explain", "relevance_methods", "can_explain_similarity", "matryoshka_dims", "embedding_sparse", "token_vector_dim", "query_tokens", "document_tokens", "towers", "max_audio_seconds", "generation")
     class PromptsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -485,6 +573,7 @@ class Model(_message.Message):
     ACTIVATION_FIELD_NUMBER: _ClassVar[int]
     HIDDEN_STATE_LAYERS_FIELD_NUMBER: _ClassVar[int]
     CAN_EXPLAIN_FIELD_NUMBER: _ClassVar[int]
+    RELEVANCE_METHODS_FIELD_NUMBER: _ClassVar[int]
     CAN_EXPLAIN_SIMILARITY_FIELD_NUMBER: _ClassVar[int]
     MATRYOSHKA_DIMS_FIELD_NUMBER: _ClassVar[int]
     EMBEDDING_SPARSE_FIELD_NUMBER: _ClassVar[int]
@@ -521,6 +610,7 @@ class Model(_message.Message):
     activation: str
     hidden_state_layers: _containers.RepeatedCompositeFieldContainer[HiddenStateLayer]
     can_explain: bool
+    relevance_methods: _containers.RepeatedScalarFieldContainer[RelevanceMethod]
     can_explain_similarity: bool
     matryoshka_dims: _containers.RepeatedScalarFieldContainer[int]
     embedding_sparse: bool
@@ -530,7 +620,7 @@ class Model(_message.Message):
     towers: Towers
     max_audio_seconds: float
     generation: Generation
-    def __init__(self, name: _Optional[str] = ..., version: _Optional[str] = ..., family: _Optional[str] = ..., description: _Optional[str] = ..., inputs: _Optional[_Iterable[_Union[TensorSpec, _Mapping]]] = ..., outputs: _Optional[_Iterable[_Union[TensorSpec, _Mapping]]] = ..., modality: _Optional[_Union[Modality, str]] = ..., can_classify: bool = ..., labels: _Optional[_Iterable[str]] = ..., can_embed: bool = ..., embedding_dim: _Optional[int] = ..., embedding_normalized: bool = ..., attention_layers: _Optional[_Iterable[_Union[AttentionLayer, _Mapping]]] = ..., patches: _Optional[_Union[PatchGrid, _Mapping]] = ..., max_tokens: _Optional[int] = ..., max_batch_size: _Optional[int] = ..., device: _Optional[str] = ..., precision: _Optional[str] = ..., max_inputs: _Optional[int] = ..., prompts: _Optional[_Mapping[str, str]] = ..., default_prompt: _Optional[str] = ..., similarity: _Optional[str] = ..., takes_pairs: bool = ..., can_rank: bool = ..., activation: _Optional[str] = ..., hidden_state_layers: _Optional[_Iterable[_Union[HiddenStateLayer, _Mapping]]] = ..., can_explain: bool = ..., can_explain_similarity: bool = ..., matryoshka_dims: _Optional[_Iterable[int]] = ..., embedding_sparse: bool = ..., token_vector_dim: _Optional[int] = ..., query_tokens: _Optional[int] = ..., document_tokens: _Optional[int] = ..., towers: _Optional[_Union[Towers, _Mapping]] = ..., max_audio_seconds: _Optional[float] = ..., generation: _Optional[_Union[Generation, _Mapping]] = ...) -> None: ...
+    def __init__(self, name: _Optional[str] = ..., version: _Optional[str] = ..., family: _Optional[str] = ..., description: _Optional[str] = ..., inputs: _Optional[_Iterable[_Union[TensorSpec, _Mapping]]] = ..., outputs: _Optional[_Iterable[_Union[TensorSpec, _Mapping]]] = ..., modality: _Optional[_Union[Modality, str]] = ..., can_classify: bool = ..., labels: _Optional[_Iterable[str]] = ..., can_embed: bool = ..., embedding_dim: _Optional[int] = ..., embedding_normalized: bool = ..., attention_layers: _Optional[_Iterable[_Union[AttentionLayer, _Mapping]]] = ..., patches: _Optional[_Union[PatchGrid, _Mapping]] = ..., max_tokens: _Optional[int] = ..., max_batch_size: _Optional[int] = ..., device: _Optional[str] = ..., precision: _Optional[str] = ..., max_inputs: _Optional[int] = ..., prompts: _Optional[_Mapping[str, str]] = ..., default_prompt: _Optional[str] = ..., similarity: _Optional[str] = ..., takes_pairs: bool = ..., can_rank: bool = ..., activation: _Optional[str] = ..., hidden_state_layers: _Optional[_Iterable[_Union[HiddenStateLayer, _Mapping]]] = ..., can_explain: bool = ..., relevance_methods: _Optional[_Iterable[_Union[RelevanceMethod, str]]] = ..., can_explain_similarity: bool = ..., matryoshka_dims: _Optional[_Iterable[int]] = ..., embedding_sparse: bool = ..., token_vector_dim: _Optional[int] = ..., query_tokens: _Optional[int] = ..., document_tokens: _Optional[int] = ..., towers: _Optional[_Union[Towers, _Mapping]] = ..., max_audio_seconds: _Optional[float] = ..., generation: _Optional[_Union[Generation, _Mapping]] = ...) -> None: ...
 
 class Generation(_message.Message):
     __slots__ = ("num_layers", "num_heads", "max_tokens", "starts", "default_start", "num_beams", "length_penalty", "vocab_size", "alignment_heads")

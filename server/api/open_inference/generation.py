@@ -151,6 +151,8 @@ def read_generation(
         raise InvalidInput("inputs[text].datatype", "no BYTES", "BYTES")
     if len(inputs) != 1:
         raise InvalidInput("inputs[text]", f"{len(inputs)} elements", "1: a text is written for each request")
+    text, _ = inputs.row(0)
+    assert isinstance(text, str)  # noqa: S101 -- this protocol has ids of tokens as tensors alone
     sampling = None
     if any(name in parameters for name in _SAMPLING):
         sampling = Sampling(
@@ -161,7 +163,7 @@ def read_generation(
         )
     return GenerationRequest(
         model,
-        inputs.texts[0],
+        text,
         inputs.truncate,
         start=read_text(parameters, "start"),
         max_tokens=read_integer(parameters, "max_tokens"),

@@ -19,7 +19,15 @@ from server.api.open_inference.parameter_values import (
     show,
     to_integer,
 )
-from server.attention.request import ROLLOUTS, AttentionRequest, HeadReduction, Measure, SentDtype, TextOfPair
+from server.attention.request import (
+    ROLLOUTS,
+    AttentionRequest,
+    HeadReduction,
+    Measure,
+    SentDtype,
+    Statistic,
+    TextOfPair,
+)
 from server.context import RpcContext
 from server.errors import InvalidInput
 from server.hidden_states.request import HiddenStatesRequest, Pooling
@@ -36,6 +44,9 @@ _DTYPES: dict[str, SentDtype] = {"FP32": "float32", "FP16": "float16", "UINT8": 
 REDUCTIONS: dict[str, HeadReduction | None] = {"none": None, "mean": "mean", "max": "max", "min": "min"}
 _TEXTS: dict[str, TextOfPair | None] = {"none": None, "first": "first", "second": "second"}
 _MEASURES: dict[str, Measure] = {measure: measure for measure in get_args(Measure)}
+_STATISTICS: dict[str, Statistic] = {  # spans and boxes have no parameter
+    statistic: statistic for statistic in get_args(Statistic) if statistic != "region"
+}
 _POOLINGS: dict[str, Pooling | None] = {"none": None, "cls": "cls", "mean": "mean", "last": "last"}
 VECTOR_FORMATS: dict[str, VectorFormat] = {"FP32": "float32", "FP16": "float16", "INT8": "int8", "BINARY": "binary"}
 IGNORED = ("triton_", "sequence_", "headers", "binary_data_output")
@@ -43,7 +54,7 @@ _KNOWN = (
     "priority", "timeout", "attention", "attention_layers", "attention_heads", "attention_rows", "attention_reduce",
     "attention_dtype", "attention_keys", "attention_measure", "attention_residual_share", "attention_value_weighted",
     "attention_top_k", "attention_drop_special", "attention_renormalize", "attention_rows_of_text",
-    "attention_keys_of_text", "truncate", "prompt",
+    "attention_keys_of_text", "attention_statistics", "truncate", "prompt",
     "hidden_states", "hidden_states_layers", "hidden_states_positions", "hidden_states_drop_special",
     "hidden_states_pooling", "hidden_states_normalize", "hidden_states_dtype", "vector_dimensions", "vector_format",
     "label_template", "role", "start", "max_tokens", "num_beams", "num_results", "length_penalty", "stop", "target",
@@ -110,8 +121,9 @@ def read_attention(parameters: Parameters, outputs: Sequence[str]) -> AttentionR
             attention_measure, "weights", "rollout", "entropy", "distance", "contribution" or "contribution_rollout";
             attention_residual_share (double);
             attention_top_k (integer); attention_value_weighted, attention_drop_special and attention_renormalize
-            (bool); attention_rows_of_text and attention_keys_of_text, "none", "first" or "second". They
-            mean what the fields of regard.v1.AttentionRequest mean.
+            (bool); attention_rows_of_text and attention_keys_of_text, "none", "first" or "second";
+            attention_statistics, names of regard.v1.AttentionStatistic in lower case, separated by commas. They mean
+            what the fields of regard.v1.AttentionRequest mean.
         outputs: Names of the outputs asked for.
 
     Raises:
@@ -141,6 +153,7 @@ def read_attention(parameters: Parameters, outputs: Sequence[str]) -> AttentionR
         residual_share=_read_residual_share(parameters),
         rows_of_text=choose(parameters, "attention_rows_of_text", _TEXTS, "none"),
         keys_of_text=choose(parameters, "attention_keys_of_text", _TEXTS, "none"),
+        statistics=_read_statistics(parameters),
     )
 
 
@@ -194,6 +207,14 @@ def is_asked(what: str, parameters: Parameters, outputs: Sequence[str]) -> bool:
     if given and what in parameters and not flag:
         raise InvalidInput(f"parameters[{what}]", "false", f"true beside {', '.join(given)}")
     return flag or bool(given)
+
+
+def _read_statistics(parameters: Parameters) -> tuple[Statistic, ...]:
+    names = [name.strip() for name in read_text(parameters, "attention_statistics").split(",") if name.strip()]
+    for name in names:
+        if name not in _STATISTICS:
+            raise InvalidInput("parameters[attention_statistics]", repr(name), f"some of {', '.join(_STATISTICS)}")
+    return tuple(_STATISTICS[name] for name in names)
 
 
 def _read_residual_share(parameters: Parameters) -> float | None:

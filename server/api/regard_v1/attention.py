@@ -1,7 +1,7 @@
 """Attention in the messages of regard.v1: what is wanted, and what is sent."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any
+from typing import Any, get_args
 
 from artifact.contract import WindowContract
 from regard.v1 import types_pb2 as pb
@@ -9,7 +9,16 @@ from server.api.counts import MAX_NUMBERS, check_count
 from server.api.regard_v1.tensors import write_tensor
 from server.attention.plan import AttentionPlan
 from server.attention.reduce import Reduced
-from server.attention.request import AttentionRequest, HeadReduction, Measure, SentDtype, TextOfPair
+from server.attention.request import (
+    MAX_REGIONS,
+    AttentionRequest,
+    HeadReduction,
+    Measure,
+    SentDtype,
+    Statistic,
+    TextOfPair,
+    shown_statistic,
+)
 from server.errors import InvalidInput
 
 KINDS = {
@@ -42,6 +51,10 @@ _TEXTS: dict[int, TextOfPair | None] = {
     pb.TEXT_OF_PAIR_FIRST: "first",
     pb.TEXT_OF_PAIR_SECOND: "second",
 }
+_STATISTICS: dict[int, Statistic] = {
+    pb.AttentionStatistic.Value(shown_statistic(statistic)): statistic for statistic in get_args(Statistic)
+}
+_STATISTIC_NUMBERS: dict[Statistic, Any] = {statistic: number for number, statistic in _STATISTICS.items()}
 _NUMBERS: dict[Measure, Any] = {measure: number for number, measure in _MEASURES.items()}
 
 
@@ -66,6 +79,12 @@ def read_attention(message: pb.AttentionRequest, name: str = "attention") -> Att
     for field, (enumeration, known) in enumerations.items():
         if (number := getattr(message, field)) not in known:
             raise InvalidInput(f"{name}.{field}", number, f"one of the values of {enumeration}")
+    check_count(f"{name}.statistics", len(message.statistics), len(_STATISTICS))
+    for field in ("spans", "boxes"):
+        check_count(f"{name}.{field}", len(getattr(message, field)), MAX_REGIONS)
+    for number in message.statistics:
+        if number not in _STATISTICS:
+            raise InvalidInput(f"{name}.statistics", number, "values of AttentionStatistic, but for UNSPECIFIED")
     return AttentionRequest(
         layers=tuple(message.layers),
         heads=tuple(message.heads),
@@ -82,6 +101,9 @@ def read_attention(message: pb.AttentionRequest, name: str = "attention") -> Att
         dtype=read_dtype(f"{name}.dtype", message.dtype),
         rows_of_text=_TEXTS[message.rows_of_text],
         keys_of_text=_TEXTS[message.keys_of_text],
+        statistics=tuple(_STATISTICS[number] for number in message.statistics),
+        spans=tuple((span.start, span.end) for span in message.spans),
+        boxes=tuple((box.left, box.top, box.right, box.bottom) for box in message.boxes),
     )
 
 
@@ -137,6 +159,7 @@ def _write_layer(
     if layer.window:
         message.window.CopyFrom(describe_window(layer.window))
     message.class_attention = layer.class_attention
+    message.statistics.extend(_STATISTIC_NUMBERS[statistic] for statistic in plan.statistics)
     return message
 
 

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from artifact.contract import PatchContract, TensorContract
+from artifact.contract import PatchContract, RelevanceMethod, TensorContract
 from artifact.generation import GenerationContract
 from artifact.images import Pixels
 from artifact.text import Tokens
@@ -15,6 +15,14 @@ from server.inference.sound import SoundLength
 from server.repository.loading import LoadedModel
 
 _OF_TEXT = {None: pb.TEXT_OF_PAIR_UNSPECIFIED, 0: pb.TEXT_OF_PAIR_FIRST, 1: pb.TEXT_OF_PAIR_SECOND}
+
+METHODS: dict[RelevanceMethod, pb.RelevanceMethod] = {
+    "libra": pb.RELEVANCE_METHOD_UNSPECIFIED,
+    "gradient": pb.RELEVANCE_METHOD_GRADIENT,
+    "integrated-gradients": pb.RELEVANCE_METHOD_INTEGRATED_GRADIENTS,
+    "genatt": pb.RELEVANCE_METHOD_GENATT,
+    "legrad": pb.RELEVANCE_METHOD_LEGRAD,
+}
 
 
 def describe_model(model: LoadedModel, max_batch_size: int, max_inputs: int, device: str) -> pb.Model:
@@ -81,6 +89,7 @@ def _describe_one(model: LoadedModel, max_batch_size: int, max_inputs: int, devi
     if contract.generation:
         described.generation.CopyFrom(_describe_generation(contract.generation))
     described.can_explain = contract.explains_labels
+    described.relevance_methods.extend(METHODS[method] for method in contract.label_methods)
     described.can_explain_similarity = contract.similarity is not None
     for layer in contract.attention:
         added = described.attention_layers.add(

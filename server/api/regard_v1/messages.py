@@ -74,7 +74,7 @@ def read_content(request: api.ClassifyRequest | api.EmbedRequest | api.AttendReq
     if kind == "pair" and not isinstance(request, api.EmbedRequest):
         return Texts((request.pair.first,), request.truncate, second=(request.pair.second,))
     if isinstance(request, api.EmbedRequest):
-        raise InvalidInput("input", "neither image nor text", "one of them")
+        raise InvalidInput("input", "neither image, text nor token_ids", "one of them")
     given = (
         "neither image, text, pair nor tensors"
         if isinstance(request, api.AttendRequest)
@@ -91,7 +91,7 @@ def read_prompt(request: api.ClassifyRequest | api.EmbedRequest | api.AttendRequ
     """
     if isinstance(request, api.ClassifyRequest):
         return ""
-    if request.prompt and request.WhichOneof("input") not in ("text", "texts"):
+    if request.prompt and request.WhichOneof("input") not in ("text", "texts", "token_ids"):
         raise InvalidInput("prompt", repr(request.prompt), "none, as there is no text to put it before")
     return request.prompt
 
@@ -103,7 +103,7 @@ def read_contents(request: OfMany, max_inputs: int) -> Texts | Images | None:
         InvalidInput: There are none, or too many; or a prompt without texts.
     """
     kind = request.WhichOneof("input")
-    if kind not in ("texts", "images", "pairs"):
+    if kind not in ("texts", "images", "pairs", "token_ids"):
         return None
     prompt = read_prompt(request)
     check_number(kind, len(getattr(request, kind).items), max_inputs)
@@ -113,6 +113,9 @@ def read_contents(request: OfMany, max_inputs: int) -> Texts | Images | None:
         pairs = [(pair.first, pair.second) for pair in request.pairs.items]
         first, second = zip(*pairs, strict=True)
         return Texts(first, request.truncate, second=second, field=kind)
+    if isinstance(request, api.EmbedRequest) and kind == "token_ids":
+        ids = tuple(tuple(one.items) for one in request.token_ids.items)
+        return Texts(ids, request.truncate, prompt, field=kind)
     return Texts(tuple(request.texts.items), request.truncate, prompt)
 
 
@@ -262,5 +265,9 @@ def with_further(found: InferenceResponse, message: WithFurther) -> WithFurther:
             for reduced in found.hidden_states():
                 write_states(plan, reduced, message.hidden_states.layers.add(), batched=found.is_batched)
         case RelevancePlan() as plan if isinstance(message, api.ClassifyResponse | api.ClassifyResult):
-            write_relevance(plan, found, message.relevance)
+            answers = list(write_relevance(plan, found))
+            if plan.is_list:
+                message.relevances.extend(answers)
+            else:
+                message.relevance.CopyFrom(answers[0])
     return message

@@ -1,15 +1,11 @@
 """Compare in the messages of regard.v1: which two inputs, and why they are as similar as they are."""
 
-import numpy as np
-
 from regard.v1 import regard_pb2 as api
-from regard.v1 import types_pb2 as pb
-from server.api.regard_v1.describe import describe_input
+from server.api.regard_v1.relevance import write_reason
 from server.api.regard_v1.tensors import write_tensor
 from server.errors import InvalidInput, NotPossible
 from server.inference.request import Images, Texts
 from server.inference.similarity import Compared, ComparisonRequest, Found
-from server.relevance.reduce import Relevance
 from server.repository.loading import LoadedModel
 
 
@@ -56,16 +52,8 @@ def write_comparison(found: Found, inputs: tuple[Compared, Compared], model: Loa
     for message, told, positions, prepared, one in zip(
         (why.first, why.second), compared.sides, compared.positions, found.prepared, inputs, strict=True
     ):
-        message.MergeFrom(pb.Relevance(**describe_input(prepared, one.model)))
-        message.positions.extend(positions or ())
-        _write_side(told, message)
+        message.MergeFrom(write_reason(told, prepared, one.model, positions))
     if pairs := compared.pairs:
         write_tensor(pairs.values, why.pairs)
         why.unpaired, why.error, why.relative_error = pairs.unpaired, pairs.error, pairs.relative_error
     return answer
-
-
-def _write_side(told: Relevance, message: pb.Relevance) -> None:
-    message.score, message.unsent, message.rest = told.score, told.unsent, told.rest
-    message.error, message.relative_error = told.error, told.relative_error
-    write_tensor(np.ascontiguousarray(told.values), message.values)

@@ -18,6 +18,7 @@ from server.errors import InvalidInput, NotPossible, Repeated
 SERVICE = "/regard.v1.RegardService/"
 _FIELDS = ("model", "input", "encoding_format", "dimensions", "user", "truncate", "prompt", "priority")
 _FORMATS = ("float", "base64")
+_INPUT = "a string, a list of strings, a list of token ids, or a list of such lists"
 _TYPES = {400: "invalid_request_error", 401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
 
 
@@ -30,7 +31,9 @@ def openai_routes() -> Iterator[Route]:
 
 def write_error(refusal: Refusal) -> HttpAnswer:
     """Say why there is no answer, as OpenAI does."""
-    status, message = refusal.http_status, in_words_of("texts", "input", refusal.message)
+    status, message = refusal.http_status, refusal.message
+    for ours in ("texts", "token_ids"):
+        message = in_words_of(ours, "input", message)
     field = message.partition(":")[0] if refusal.code is grpc.StatusCode.INVALID_ARGUMENT else None
     kind = _TYPES.get(status, "invalid_request_error" if status < 500 else "server_error")
     code = refusal.code.name.lower()
@@ -58,10 +61,6 @@ def _read_embeddings(request: HttpRequest) -> Asked:
     given, how = fields.get("input"), take(fields, "encoding_format", str) or "float"
     if how not in _FORMATS:
         raise InvalidInput("encoding_format", repr(how), "float or base64")
-    if isinstance(given, list) and given and isinstance(given[0], int | list):
-        expected = "texts: ids would be of another tokenizer (in LangChain, check_embedding_ctx_length=False)"
-        raise InvalidInput("input", f"{show(given)}, of ids of tokens", expected)
-    texts = [given] if isinstance(given, str) else take_texts(fields, "input")
     message = api.EmbedRequest(model=need(fields, "model", str))
     fill(
         message,
@@ -70,8 +69,7 @@ def _read_embeddings(request: HttpRequest) -> Asked:
         prompt=take(fields, "prompt", str),
         priority=take(fields, "priority", int),
     )
-    message.texts.SetInParent()
-    fill(message.texts, items=texts)
+    _fill_input(message, given)
 
     def write(content: bytes) -> HttpAnswer:
         found = api.EmbedResponse.FromString(content)
@@ -85,6 +83,34 @@ def _read_embeddings(request: HttpRequest) -> Asked:
         return write_json({"object": "list", "data": data, "model": found.model, "usage": usage})
 
     return Asked(message, write)
+
+
+def _fill_input(message: api.EmbedRequest, given: Any) -> None:
+    """Write texts, or lists of token ids, into a request; one alone as a list of one.
+
+    Raises:
+        InvalidInput: They are neither.
+    """
+    is_one = isinstance(given, str) or (isinstance(given, list) and given and _is_id(given[0]))
+    each = [given] if is_one else given
+    if not isinstance(each, list):
+        raise InvalidInput("input", "missing" if given is None else show(given), _INPUT)
+    if not each or isinstance(each[0], str):
+        message.texts.SetInParent()
+        fill(message.texts, items=take_texts({"input": each}, "input"))
+        return
+    for number, ids in enumerate(each):
+        place = "input" if is_one else f"input[{number}]"
+        if not isinstance(ids, list):
+            raise InvalidInput(place, show(ids), "a list of token ids" if number else "a string or a list of token ids")
+        for at, one in enumerate(ids):
+            if not _is_id(one) or not 0 <= one < 2**32:
+                raise InvalidInput(f"{place}[{at}]", show(one), "a token id, a whole number from 0 on")
+        message.token_ids.items.add(items=ids)
+
+
+def _is_id(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
 
 
 def _write_vector(model: str, one: api.EmbedResult, how: str) -> list[float] | str:

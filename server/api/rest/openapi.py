@@ -31,6 +31,7 @@ _TENSOR = _object(
     parameters=_PARAMETERS,
     data={"type": "array"},
 )
+_TOKEN_IDS = {"type": "array", "items": _WHOLE | {"minimum": 0}}
 _OUTPUT = _object(("name",), name=_STRING, parameters=_PARAMETERS)
 BODIES: dict[str, dict[str, Any]] = {
     "ModelInfer": _object(
@@ -43,7 +44,7 @@ BODIES: dict[str, dict[str, Any]] = {
     "/v1/embeddings": _object(
         ("model", "input"),
         model=_STRING,
-        input={"oneOf": [_STRING, _LIST_OF_TEXTS]},
+        input={"anyOf": [_STRING, _LIST_OF_TEXTS, _TOKEN_IDS, {"type": "array", "items": _TOKEN_IDS}]},
         encoding_format={"enum": ["float", "base64"], "default": "float"},
         dimensions=_WHOLE,
         user=_STRING,

@@ -10,13 +10,14 @@ import os
 import re
 import shutil
 import tempfile
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from threading import Event
+from threading import BoundedSemaphore, Event
 
 from artifact.files import sync_to_disk
-from server.errors import StartError
+from server.errors import ShuttingDown, StartError
 from server.repository.store.artifact import Artifact
 from server.repository.store.fetching import Fetch, is_whole
 from server.repository.store.locks import Lock, check_locks, try_lock, wait_for_lock
@@ -25,6 +26,8 @@ from server.repository.store.room import Room, lock_of, part_of
 _log = logging.getLogger(__name__)
 _ODD = re.compile(r"[^A-Za-z0-9._-]+")
 _OTHERS_MAY = 0o022  # write
+_MAX_TRANSFERS = 4  # artifacts that are fetched at a time, of which each has up to 32 MiB under way
+_LOOK_SECONDS = 0.1
 _MAX_ROUNDS = 5  # of fetching, or of having others fetch, what is gone again before it can be held
 
 
@@ -59,6 +62,7 @@ class Cache:
         """
         check_locks()
         self.folder, self._stopping = folder or default_folder(), stopping
+        self._transfers = BoundedSemaphore(_MAX_TRANSFERS)
         self._room = Room(self.folder, max_bytes, stopping)
         try:
             self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -102,13 +106,24 @@ class Cache:
                         _log.warning("%s: changed or damaged; what is wrong of it is fetched again", place)
                         shutil.rmtree(part, ignore_errors=True)
                         place.rename(part)
-                    with self._room.promised(place, fetch.total_bytes):
+                    with self._transfer(), self._room.promised(place, fetch.total_bytes):
                         fetch(part)
                         part.rename(place)
                     sync_to_disk(model)
         except OSError as error:
             raise StartError(f"{place}: cannot be written: {error.strerror or error}") from error
         raise StartError(f"{place}: was fetched {_MAX_ROUNDS} times, and was gone or damaged each time before its load")
+
+    @contextmanager
+    def _transfer(self) -> Iterator[None]:
+        """Wait until few enough are fetched; what is in the cache does not wait for those that are."""
+        while not self._transfers.acquire(timeout=_LOOK_SECONDS):
+            if self._stopping.is_set():
+                raise ShuttingDown("the server is stopping")
+        try:
+            yield
+        finally:
+            self._transfers.release()
 
     def _wait(self, place: Path, *, shared: bool = False) -> Lock:
         lock = lock_of(place)

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from threading import Event
 
-from server.errors import StartError
+from server.repository.models_folder import NoRoom
 from server.repository.store.artifact import Unfit
 from server.repository.store.locks import try_lock, wait_for_lock
 
@@ -78,7 +78,7 @@ class Room:
 
         Raises:
             Unfit: It is larger than the cache may be.
-            StartError: There is no room beside what is being loaded and fetched, or on the disk.
+            NoRoom: There is none beside what is being loaded and fetched, or on the disk.
             ShuttingDown: The server stops meanwhile.
         """
         if 0 < self._max_bytes < coming_bytes:
@@ -100,7 +100,7 @@ class Room:
         promised = sum(use.total_bytes - use.there_bytes for use in others.values())
         if (missing := coming_bytes - _size(part_of(place))) > free - promised:
             beside = f", {promised} of which are promised to other fetches" if promised else ""
-            raise StartError(f"{place}: {missing} bytes are to be fetched; {self._folder} has {free} free{beside}")
+            raise NoRoom(f"{place}: {missing} bytes are to be fetched; {self._folder} has {free} free{beside}")
 
     def _remove_until(self, max_bytes: int, others: dict[Path, _Use], place: Path, coming_bytes: int) -> None:
         total = sum(use.total_bytes for use in others.values())
@@ -116,7 +116,7 @@ class Room:
             _log.info("%s is removed from the cache, which has room for %d bytes", other, self._max_bytes)
             total -= others.pop(other).total_bytes
         if total > max_bytes:
-            raise StartError(
+            raise NoRoom(
                 f"{place}: has {coming_bytes} bytes, and what is being loaded and fetched {total}; "
                 f"expected at most {self._max_bytes} together (--models-cache-bytes)"
             )

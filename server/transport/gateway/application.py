@@ -35,6 +35,7 @@ from server.transport.wire import BadMessage, MaxBytes
 _log = logging.getLogger(__name__)
 
 _VALUE_BYTES = 100  # of an object for a value of JSON
+_END_SECONDS = 1.0  # for the end of a call that was cut off: whoever reads has room for it at once
 Read = Callable[[MaxBytes], Awaitable[bytes]]
 
 
@@ -89,6 +90,11 @@ class Gateway:
                 others.append(task)
         return others
 
+    def end_all(self) -> None:
+        """End every call, telling its caller that the server is stopping."""
+        for task in self._calls:
+            task.cancel()
+
     async def _answer(self, route: Route, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request by the method of a path; nothing that happens in it leaves it."""
         task = asyncio.current_task()
@@ -99,15 +105,16 @@ class Gateway:
         self._calls[task] = call
         exchange = Exchange(scope, Body(receive, headers), receive, send)
         kind = content_type_of(headers)
+        framing = Framing(kind, route.path) if route.path == route.method and is_framed(kind) else None
         try:
-            if route.path == route.method and is_framed(kind):
-                await self._answer_framed(Framing(kind, route.path), call, exchange)
+            if framing:
+                await self._answer_framed(framing, call, exchange)
             else:
                 await exchange.send(await self._ask(route, call, exchange))
         except HungUp:
             pass
         except asyncio.CancelledError:
-            await self._end_cancelled(route, call, exchange)
+            await self._end_cancelled(route, call, exchange, framing)
         finally:
             exchange.stop_watching()
             del self._calls[task]
@@ -224,26 +231,38 @@ class Gateway:
         if known := self._known_calls.of(call.task):
             known.account.hold(part, size_bytes)
 
-    async def _end_cancelled(self, route: Route, call: HttpCall, exchange: Exchange) -> None:
-        """Say why a call was cancelled, where there is somebody to tell."""
+    async def _end_cancelled(self, route: Route, call: HttpCall, exchange: Exchange, framing: Framing | None) -> None:
+        """Say why a call was cancelled, where there is somebody to tell; in frames also behind some of them."""
         call.task.uncancel()
         if call.is_gone:
             return
-        if exchange.has_begun:
+        refusal, reads_nothing = _why_cancelled(call), call.is_cut_off and exchange.has_begun
+        if framing and exchange.is_whole and not reads_nothing:
+            try:
+                async with asyncio.timeout(_END_SECONDS):
+                    end = framing.end(refusal, call.trailers)
+                    await exchange.send_part(framing.content_type, end, is_last=True)
+            except TimeoutError:
+                self._connections.abort(call.address)
+        elif exchange.has_begun:
             self._connections.abort(call.address)
-        elif call.has_expired:
-            refusal = Refusal(grpc.StatusCode.DEADLINE_EXCEEDED, "the deadline has passed")
-            await exchange.send(refuse(route, refusal))
-        elif call.is_cut_off:
-            why = "the request has not come in time (--max-stall-seconds), or there is no room for it"
-            await exchange.send(refuse(route, Refusal(grpc.StatusCode.CANCELLED, why, status=408)))
         else:
-            await exchange.send(refuse(route, Refusal(grpc.StatusCode.UNAVAILABLE, "the server is stopping")))
+            await exchange.send(refuse(route, refusal))
 
 
 async def _only(read: Read, most: MaxBytes) -> AsyncGenerator[bytes]:
     """Yield the one message of a request."""
     yield await read(most)
+
+
+def _why_cancelled(call: HttpCall) -> Refusal:
+    """Say why a call was cancelled, but by its caller."""
+    if call.has_expired:
+        return Refusal(grpc.StatusCode.DEADLINE_EXCEEDED, "the deadline has passed")
+    if call.is_cut_off:
+        why = "the request has not come in time (--max-stall-seconds), or there is no room for it"
+        return Refusal(grpc.StatusCode.CANCELLED, why, status=408)
+    return Refusal(grpc.StatusCode.UNAVAILABLE, "the server is stopping")
 
 
 def _why_ended(call: HttpCall, error: Exception) -> Refusal:

@@ -2,8 +2,9 @@
 
 import asyncio
 import socket
+import ssl
 from collections.abc import Awaitable, Callable, Generator, Iterable
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from typing import Any
 
@@ -19,20 +20,36 @@ from server.transport.tls import Certificates
 
 Address = tuple[str, int]
 Application = Callable[[Any, Any, Any], Awaitable[None]]
+Connect = Callable[[], asyncio.Protocol]
 _MAX_HEADER_BYTES = 64 * 2**10
 _BACKLOG = 1024
+_NO_DESCRIPTOR_SECONDS = 1.0  # until one is looked for again
 
 
 class Connections:
-    """Those that are open, by the caller's IP address and port."""
+    """Those that are open or about to be, by the caller's IP address and port."""
 
     def __init__(self, most: int) -> None:
         """Begin without any; further ones than `most` are closed."""
         self._most = most
+        self._coming = dict[Address, socket.socket]()  # whose handshake is not over, who came first first
         self._open = dict[Address, asyncio.Transport]()
+
+    @contextmanager
+    def coming(self, address: Address, one: socket.socket) -> Generator[None, None, None]:
+        """Count one until its handshake is over; of too many the one that has taken longest is closed."""
+        self._coming[address] = one
+        if len(self._open) + len(self._coming) > self._most:
+            self._end(next(iter(self._coming)))
+        try:
+            yield
+        finally:
+            if self._coming.get(address) is one:
+                del self._coming[address]
 
     def add(self, transport: asyncio.Transport) -> bool:
         """Take note of one; whether there is room for it."""
+        self._coming.pop(_address_of(transport), None)
         if len(self._open) >= self._most:
             return False
         self._open[_address_of(transport)] = transport
@@ -41,6 +58,15 @@ class Connections:
     def discard(self, transport: asyncio.Transport) -> None:
         """Take note that one is closed."""
         self._open.pop(_address_of(transport), None)
+
+    def abort_coming(self) -> None:
+        """Close all whose handshake is not over."""
+        for address in list(self._coming):
+            self._end(address)
+
+    def _end(self, address: Address) -> None:
+        with suppress(OSError):  # its caller was faster
+            self._coming.pop(address).shutdown(socket.SHUT_RDWR)
 
     def abort(self, address: Address) -> None:
         """Close one at once, whatever its caller has not read."""
@@ -109,11 +135,48 @@ class _Connection(H11Protocol):
             self._waiting = None
 
 
+class _TlsServer:
+    """Accepts connections for TLS; the event loop's own server tells of none before its handshake is over."""
+
+    def __init__(self, listening: socket.socket, connect: Connect, context: ssl.SSLContext, all_: Connections) -> None:
+        self._listening, self._connect, self._context, self._all = listening.dup(), connect, context, all_
+        self._loop, self._handshakes = asyncio.get_running_loop(), set[asyncio.Task[None]]()
+        self._accepting = asyncio.create_task(self._accept())
+
+    def close(self) -> None:
+        """Listen no more, and wait for no handshake."""
+        self._accepting.cancel()
+        self._all.abort_coming()
+
+    async def wait_closed(self) -> None:
+        """Return when that is done."""
+        await asyncio.wait([self._accepting, *self._handshakes])
+
+    async def _accept(self) -> None:
+        with self._listening:
+            while True:
+                try:
+                    one, address = await self._loop.sock_accept(self._listening)
+                except OSError:  # no descriptor is left
+                    await asyncio.sleep(_NO_DESCRIPTOR_SECONDS)
+                    continue
+                handshake = asyncio.create_task(self._shake_hands(one, address[:2]))
+                self._handshakes.add(handshake)
+                handshake.add_done_callback(self._handshakes.discard)
+
+    async def _shake_hands(self, one: socket.socket, address: Address) -> None:
+        with self._all.coming(address, one), suppress(OSError):
+            await self._loop.connect_accepted_socket(
+                self._connect, one, ssl=self._context, ssl_handshake_timeout=HANDSHAKE_SECONDS
+            )
+
+
 class _Server(uvicorn.Server):
     """uvicorn's, in an event loop that has other work, and whose signals are others'."""
 
-    def __init__(self, config: uvicorn.Config) -> None:
+    def __init__(self, config: uvicorn.Config, connections: Connections) -> None:
         super().__init__(config)
+        self._all = connections
         self.listening = asyncio.Event()
 
     @contextmanager
@@ -122,7 +185,7 @@ class _Server(uvicorn.Server):
         yield
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Listen, and say so; as uvicorn's, which lets handshakes of TLS take a minute."""
+        """Listen, and say so; as uvicorn's, which counts nobody before a handshake of TLS, and gives it a minute."""
         config, state = self.config, self.server_state
         protocol: Any = config.http_protocol_class
 
@@ -130,15 +193,16 @@ class _Server(uvicorn.Server):
             made: asyncio.Protocol = protocol(config=config, server_state=state, app_state={})
             return made
 
-        loop, within = asyncio.get_running_loop(), HANDSHAKE_SECONDS if config.ssl else None
-        self.servers = [
-            await loop.create_server(
-                connect, sock=one, ssl=config.ssl, backlog=config.backlog, ssl_handshake_timeout=within
-            )
-            for one in sockets or ()
-        ]
+        self.servers = [await self._listen(one, connect) for one in sockets or ()]
         self.started = True
         self.listening.set()
+
+    async def _listen(self, one: socket.socket, connect: Connect) -> Any:
+        if self.config.ssl:
+            one.setblocking(False)
+            one.listen(self.config.backlog)
+            return _TlsServer(one, connect, self.config.ssl, self._all)
+        return await asyncio.get_running_loop().create_server(connect, sock=one, backlog=self.config.backlog)
 
 
 class Listener:
@@ -186,17 +250,24 @@ class Listener:
     async def start(self) -> None:
         """Answer requests; returns when the port does."""
         assert self._socket is not None  # noqa: S101 -- it is bound first
-        self._server = server = _Server(self._settings)
+        self._server = server = _Server(self._settings, self._connections)
         self._serving = asyncio.create_task(server.serve(sockets=[self._socket]))
         listening = asyncio.create_task(server.listening.wait())
         await asyncio.wait([self._serving, listening], return_when=asyncio.FIRST_COMPLETED)
         if self._serving.done():
             self._serving.result()
 
-    async def stop(self, seconds: float) -> None:
-        """Listen no more, and end what is left after so many seconds."""
+    async def stop(self, seconds: float, end_calls: Callable[[], None]) -> None:
+        """Listen no more; after so many seconds end the calls that are left, and after as many again the connections.
+
+        Args:
+            seconds: To wait.
+            end_calls: Lets each call tell its caller.
+        """
         if self._server and self._serving:
             self._server.should_exit = True
+            await asyncio.wait([self._serving], timeout=seconds)
+            end_calls()
             await asyncio.wait([self._serving], timeout=seconds)
             self._connections.abort_all()
             self._server.force_exit = True

@@ -21,6 +21,7 @@ class Exchange:
         names: What the path names, by the names of its parts.
         body: The request's.
         has_begun: Whether a part of the answer is sent.
+        is_whole: Whether another part may follow: the last one was sent whole, and is not the end.
     """
 
     def __init__(self, scope: Scope, body: Body, receive: Receive, send: Send) -> None:
@@ -29,7 +30,7 @@ class Exchange:
         self.body = body
         self._receive, self._send = receive, send
         self._watching: asyncio.Task[None] | None = None
-        self.has_begun = False
+        self.has_begun, self.is_whole = False, True
 
     async def send(self, answer: HttpAnswer) -> None:
         """Send an answer, and wait until there is room for all of it; the connection ends where the body is unread."""
@@ -45,15 +46,16 @@ class Exchange:
         await self._send_body(content, is_last=is_last)
 
     async def _begin(self, status: int, headers: list[tuple[bytes, bytes]]) -> None:
-        self.has_begun = True
         if not self.body.is_read:
             headers.append((b"connection", b"close"))
         await self._send({"type": "http.response.start", "status": status, "headers": headers})
+        self.has_begun = True
 
     async def _send_body(self, content: bytes, *, is_last: bool) -> None:
         for begin in range(0, len(content), _CHUNK_BYTES):
             piece = content[begin : begin + _CHUNK_BYTES]
             await self._send({"type": "http.response.body", "body": piece, "more_body": True})
+            self.is_whole = not is_last and begin + _CHUNK_BYTES >= len(content)
         if is_last:
             await self._send({"type": "http.response.body", "body": b"", "more_body": False})
 

@@ -51,5 +51,5 @@ class HttpTransport:
         await self._listener.start()
 
     async def stop(self, seconds: float) -> None:
-        """Hang up on all callers; may come twice."""
-        await self._listener.stop(seconds)
+        """Hang up on all callers, who are told as far as they still can be; may come twice."""
+        await self._listener.stop(seconds, self._gateway.end_all)

@@ -12,7 +12,6 @@ from onnx import ModelProto, TensorProto, helper
 from export.errors import RelevanceError
 from export.graph import to_onnx
 from export.relevance.graph import WEIGHTS, Relevance, add_relevance
-from export.relevance.reverse import Method
 from export.tapping.tap import tap, tap_lowered
 from export.traits import own_traits
 from model.encoder import EncoderConfig
@@ -67,10 +66,9 @@ def relevance_of(
     feed: dict[str, Floats],
     weights: Floats | None,
     output: str = "logits",
-    method: Method = "libra",
 ) -> tuple[Floats, Floats, Floats]:
     """Relevance of positions [B, N], the rest [B] and the score [B]."""
-    explained, names = add_relevance(graph, Path(), output, method)
+    explained, names = add_relevance(graph, Path(), output)
     given = {value.name for value in explained.graph.input}
     taken = {name: array for name, array in feed.items() if name in given}
     if weights is not None:
@@ -152,14 +150,15 @@ def test_without_weights_the_largest_logit_is_explained(tmp_path: Path) -> None:
 def test_the_gradient_is_that_of_autograd_and_what_it_gives_is_not_complete(tmp_path: Path) -> None:
     """Attention's weights are differentiated too."""
     network, weights = text_network("norms behind, mean"), weights_like(2)
-    feed = {"input_ids": _IDS, "attention_mask": _MASK}
-    graph = lowered_graph(network, tmp_path)
-    found, rest, score = relevance_of(graph, feed, weights, method="gradient")
+    feed = {"input_ids": _IDS, "attention_mask": _MASK, WEIGHTS: weights}
+    explained, names = add_relevance(lowered_graph(network, tmp_path), Path(), "logits", "gradient")
+    taken = {value.name: feed[value.name] for value in explained.graph.input if value.name in feed}
+    found, score = run_graph(explained, [names.positions, names.score], taken)
     outputs, states = network.show_states(torch.from_numpy(_IDS), torch.from_numpy(_MASK))
     total = (outputs["logits"] * torch.from_numpy(weights)).sum()
     (gradient,) = torch.autograd.grad(total, states[0])
     assert_equal(found, (states[0] * gradient).sum(-1).detach().numpy())
-    assert not rest.any()
+    assert not names.rest
     assert np.abs(found.sum(1) - score).max() > 0.1
 
 

@@ -1,6 +1,6 @@
 """A server for the tests of a module, and one whose generator writes what a test wants, for both protocols."""
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from inspect import iscoroutinefunction
 from pathlib import Path
 
@@ -15,7 +15,9 @@ from tests.server.conftest import Running, Serve, starting
 
 def pytest_itemcollected(item: pytest.Item) -> None:
     """Whoever asks a module's server does so in the loop that it runs in."""
-    if isinstance(item, pytest.Function) and "running" in item.fixturenames and iscoroutinefunction(item.function):
+    if not isinstance(item, pytest.Function) or not iscoroutinefunction(item.function):
+        return
+    if {"running", "writing_server"} & {*item.fixturenames}:
         item.add_marker(pytest.mark.asyncio(loop_scope="module"), append=False)
 
 
@@ -39,14 +41,32 @@ async def alone(start: Serve) -> AsyncIterator[Running]:
         yield server
 
 
-@pytest.fixture
-def generator(monkeypatch: pytest.MonkeyPatch) -> FakeGenerator:
-    """Stands in for the server's."""
-    return stand_in(monkeypatch)
+@pytest.fixture(scope="module")
+def standing_in() -> Iterator[FakeGenerator]:
+    """Stands in for the generator of every server that a module's tests start."""
+    with pytest.MonkeyPatch.context() as patch:
+        yield stand_in(patch)
 
 
 @pytest.fixture
-async def writing(generator: FakeGenerator, start: Serve) -> AsyncIterator[Running]:
-    """A server with that generator."""
-    async with start() as running:
-        yield running
+def generator(standing_in: FakeGenerator) -> FakeGenerator:
+    """It, as if it had never been asked."""
+    standing_in.reset()
+    return standing_in
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def writing_server(
+    standing_in: FakeGenerator, models_folder: Path, transport: Callable[[], Transport] | None
+) -> AsyncIterator[Running]:
+    """A server with that generator, for all tests of a module."""
+    del standing_in  # which stands in already
+    async with starting(models_folder, transport) as server:
+        yield server
+
+
+@pytest.fixture
+def writing(generator: FakeGenerator, writing_server: Running) -> Running:
+    """It, for one test."""
+    del generator  # which has forgotten the others
+    return writing_server

@@ -50,6 +50,10 @@ class FakeGenerator:
     """
 
     def __init__(self) -> None:
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget everything."""
         self.requests: list[tuple[GenerationRequest, RpcContext, bool]] = []
         self.results: tuple[GeneratedText, ...] = (whole(),)
         self.tokens: tuple[GeneratedToken, ...] = (FIRST, LAST)
@@ -62,6 +66,7 @@ class FakeGenerator:
     ) -> AsyncGenerator[GenerationEvent]:
         """Write."""
         self.requests.append((request, context, streams))
+        closed = self.closed  # of this test
         try:
             assert request.model.reader
             yield GenerationStart(request.model.reader.read(request.text, truncate=True, max_bytes=1000))
@@ -72,7 +77,7 @@ class FakeGenerator:
                 raise self.error
             yield GenerationEnd(tuple(_whole_as_wanted(result, request) for result in self.results), TIMINGS, "one")
         finally:
-            self.closed.set()
+            closed.set()
 
 
 def _as_wanted(token: GeneratedToken, request: GenerationRequest) -> GeneratedToken:

@@ -38,7 +38,7 @@ def write(model: LoadedModel, decoder: Decoder) -> list[GeneratedText]:
     generation, room = decoder.generation, Steps(decoder, 8, lambda: False, lambda told: None)
     assert model.reader and model.writer
     looks = tuple(AttentionPlan(kind, 1, (0, 3), None) for kind in ("cross", "self"))
-    plan = GenerationPlan(generation, generation.beginnings()[0], generation.max_tokens, attention=looks)
+    plan = GenerationPlan(generation, {"": generation.beginnings()[0]}, generation.max_tokens, attention=looks)
     writings = []
     for word in WORDS:
         ids = np.array([model.reader.read(word, truncate=False, max_bytes=100).ids])

@@ -160,8 +160,8 @@ def test_every_graph_has_run_on_every_device_before_the_first_caller(monkeypatch
     engine = Engine(ARTIFACT, CONTRACT, choose_devices("cpu:0,cpu:1"), ONE)
     monkeypatch.setattr(Graph, "run", instead)
     engine.warm_up()
-    graphs = [engine.plain, engine.tapped, engine.contributing, engine.hidden]
-    graphs += [engine.explaining, engine.comparing, engine.parting]
+    graphs = (engine.plain, engine.tapped, engine.contributing, engine.hidden, *engine.explaining.values())
+    graphs += (engine.comparing, engine.parting)
     assert ran == {(id(graph), device) for graph in graphs for device in (0, 1)}
 
 

@@ -71,7 +71,7 @@ class Room:
 
 def plan_of(**given: object) -> GenerationPlan:
     """Return a plan of the fake decoder's."""
-    return GenerationPlan(**{"generation": GENERATION, "start": (START,), "max_tokens": MAX_TOKENS, **given})  # type: ignore[arg-type]
+    return GenerationPlan(**{"generation": GENERATION, "starts": {"": (START,)}, "max_tokens": MAX_TOKENS, **given})  # type: ignore[arg-type]
 
 
 def tokens_of(writing: Writing) -> list[int]:
@@ -99,7 +99,7 @@ def alone(make: str, *arguments: object, **given: object) -> Writing:
 def test_the_likeliest_token_is_written_at_each_step() -> None:
     """With its log-probability; the tokens that it begins with are read and not told."""
     for start in ((START,), (START, 5, 6)):
-        writing = alone("straight", [1.0, 2.0], start=start)
+        writing = alone("straight", [1.0, 2.0], starts={"": start})
         assert tokens_of(writing) == greedy([1.0, 2.0], start)
         logits = logits_after([1.0, 2.0], start).astype(np.float64)
         expected = logits[tokens_of(writing)[0]] - np.log(np.exp(logits).sum())
@@ -280,7 +280,7 @@ def test_of_several_starts_the_likeliest_is_read(num_beams: int) -> None:
     found, room = set[tuple[int, ...]](), Room(32)
     writings = {}
     for number in range(6):
-        source, plan = [float(number), 2.0], {"start": starts[0], "other_starts": tuple(starts[1:])}
+        source, plan = [float(number), 2.0], {"starts": dict(zip("abcd", starts, strict=True))}
         writings[number] = room.beams(source, 3, **plan) if num_beams > 1 else room.straight(source, **plan)
         room.steps.join(writings[number])
     room.finish()
@@ -289,7 +289,7 @@ def test_of_several_starts_the_likeliest_is_read(num_beams: int) -> None:
         first = max((5, 7, 9), key=lambda token: logits_after(source, [START])[token])
         second = max((6, 8), key=lambda token: logits_after(source, [START, 5])[token]) if first == 5 else 6
         assert writing.start == (START, first, second, 3)
-        expected = alone("beams", source, 3, start=writing.start) if num_beams > 1 else None
+        expected = alone("beams", source, 3, starts={"": writing.start}) if num_beams > 1 else None
         assert tokens_of(writing) == (tokens_of(expected) if expected else greedy(source, writing.start))
         found.add(writing.start)
     assert len(found) > 1

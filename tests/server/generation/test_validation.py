@@ -164,7 +164,7 @@ def test_what_is_not_said_is_the_models() -> None:
     generation = model.contract.generation
     assert generation
     assert plan_request(asked(model=model, num_results=0)) == GenerationPlan(
-        generation, (1,), max_tokens=12, num_beams=3, num_results=1, length_penalty=0.6, start_names=("one",)
+        generation, {"one": (1,)}, max_tokens=12, num_beams=3, num_results=1, length_penalty=0.6
     )
     for fields in ({"sampling": SAMPLED}, {"target": "K"}):
         assert plan_request(asked(model=model, **fields)).num_beams == 1
@@ -178,9 +178,9 @@ def test_a_start_may_be_one_that_is_chosen_among_others() -> None:
         name = "any" if default == "three" else ""
         check_request(asked(model=model, start=name), LIMITS)
         plan = plan_request(asked(model=model, start=name))
-        assert (plan.start, plan.other_starts) == ((1, 4), ((1, 3),))
+        assert list(plan.starts.items()) == [("two", (1, 4)), ("one", (1, 3))]
         assert [plan.name_start(tokens) for tokens in ((1, 4), (1, 3))] == ["two", "one"]  # not another with the same
-        assert plan_request(asked(model=model, start="one")).other_starts == ()
+        assert plan_request(asked(model=model, start="one")).starts == {"one": (1, 3)}
     with pytest.raises(InvalidInput, match=r"^start: 'some'; expected one of same, one, two, three, any, or none$"):
         check_request(asked(model=model, start="some"), LIMITS)
 
@@ -193,7 +193,7 @@ def test_what_is_said_is_taken() -> None:
     }
     fields = {"sampling": SAMPLED, "stop": ("a",), "alternatives": 3, "length_penalty": 0.0}
     plan = plan_request(asked(start="three", max_tokens=5, attention=attention, **fields))
-    assert plan.start == (1, 5, 6)
+    assert plan.starts == {"three": (1, 5, 6)}
     assert plan.max_tokens == 5
     assert plan.length_penalty == 0.0
     assert (plan.sampling, plan.stop, plan.alternatives) == (SAMPLED, ("a",), 3)

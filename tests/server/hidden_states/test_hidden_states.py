@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 from artifact.contract import Contract, PatchContract
 from regard.v1 import types_pb2 as pb
 from server.api.regard_v1.hidden_states import read_hidden_states
-from server.attention.planning import AttentionLimits, Positions
+from server.attention.planning import AttentionLimits
+from server.attention.positions import Positions
 from server.errors import InvalidInput, NotPossible
 from server.hidden_states.plan import HiddenStatesPlan
 from server.hidden_states.planning import plan_hidden_states

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from artifact.contract import Contract
-from server.attention.planning import AttentionLimits, Positions
+from server.attention.planning import AttentionLimits
+from server.attention.positions import Positions
 from server.errors import InvalidInput, NotPossible
 from server.relevance.similarity import (
     Side,
@@ -35,9 +36,9 @@ def test_parts_take_a_run_for_each_position_and_one_for_none() -> None:
     """Relevance for another vector takes one, whatever the bound."""
     parts, along = plan(SimilarityRequest()), plan(SimilarityRequest(VECTOR), 1)
     assert CONTRACT.similarity is not None
-    assert parts.further_inputs[CONTRACT.similarity.chosen].tolist() == [0, 1, 2, 3, 4, -1]
+    assert parts.spread({})[CONTRACT.similarity.chosen].tolist() == [0, 1, 2, 3, 4, -1]
     assert (parts.runs, parts.outputs, parts.computed_bytes(1)) == (6, (CONTRACT.similarity.part,), 6 * 32 * 4)
-    assert along.further_inputs[CONTRACT.similarity.relevance.weights].shape == (1, 32)
+    assert along.spread({})[CONTRACT.similarity.relevance.weights].shape == (1, 32)
     assert (along.runs, along.outputs) == (1, CONTRACT.similarity.relevance.outputs)
     assert plan(SimilarityRequest(drop_special=True)).positions == (1, 2, 3)
 
@@ -109,6 +110,7 @@ def test_relevance_of_each_for_the_other_is_scaled_alike() -> None:
     assert found.sides is not None
     np.testing.assert_allclose(found.sides[0].values, [0, 0.4])
     assert found.sides[1].rest == pytest.approx(0.7)
-    assert found.sides[0].error == pytest.approx(0, abs=1e-7)
+    assert found.sides[0].completeness is not None
+    assert found.sides[0].completeness.error == pytest.approx(0, abs=1e-7)
     bare = compare(Side(first.vector), Side(second.vector), dot=False)
     assert (bare.sides, bare.pairs) == (None, None)

@@ -4,13 +4,17 @@ import asyncio
 import json
 import shutil
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 from server.engine.device import Instances, choose_devices
 from server.repository.lifecycle import Repository
 from server.repository.limits import Usage
 from server.repository.loading import LoadedModel, load_model
+from server.repository.models_folder import Models, ModelsFolder
+from tests.faults.callers import wait_until
 
 DEVICES = choose_devices("cpu")
 
@@ -32,7 +36,32 @@ async def nobody_cares(name: str, newest: LoadedModel | None) -> None:
     """Take the news that something else is served."""
 
 
-def make(folder: Path, **options: Any) -> Repository:
+class SlowModels(ModelsFolder):
+    """A models folder whose versions come as slowly as from a store.
+
+    Attributes:
+        asked: Names and versions, in the order in which they were asked for.
+        gates: What has to be set before some come, by name and version.
+    """
+
+    def __init__(self, path: Path, *held: tuple[str, int]) -> None:
+        super().__init__(path)
+        self.asked = list[tuple[str, int]]()
+        self.gates = {one: Event() for one in held}
+
+    def version(self, name: str, number: int) -> AbstractContextManager[Path]:
+        """Say who asks, and wait for the gate."""
+        self.asked.append((name, number))
+        if gate := self.gates.get((name, number)):
+            assert gate.wait(600)
+        return super().version(name, number)
+
+    async def wait_for(self, name: str, number: int) -> None:
+        """Wait until somebody asks."""
+        await asyncio.to_thread(wait_until, lambda: (name, number) in self.asked)
+
+
+def make(folder: Path | Models, **options: Any) -> Repository:
     """A repository with one thread that has loaded nothing."""
 
     def load_one(path: Path, usage: Usage) -> LoadedModel:

@@ -19,7 +19,7 @@ from server.errors import InvalidInput, NotFound, NotPossible, StartError
 from server.repository.lifecycle import Repository
 from tests.golden import GOLDEN_MODELS
 from tests.server.conftest import Serve
-from tests.server.repository.folders import add_model, add_version, make, states
+from tests.server.repository.folders import SlowModels, add_model, add_version, make, settle, states
 
 SERVING = health_pb2.HealthCheckResponse.SERVING
 NAMES = ("one", "two", "tiny-text")
@@ -100,6 +100,94 @@ async def test_what_cannot_be_loaded_takes_nobodys_room(folder: Path) -> None:
     with pytest.raises(NotFound):
         await repository.acquire("three", "")
     assert repository.loaded() == ["tiny-text"]
+
+
+async def slow(folder: Path, *held: tuple[str, int]) -> tuple[SlowModels, Repository]:
+    """A repository of three models, of which one is loaded at a time and some come when their gate is set."""
+    add_model(folder, "one")
+    add_model(folder, "two")
+    models = SlowModels(folder, *held)
+    repository = make(models, max_loaded=1)
+    await repository.start()
+    return models, repository
+
+
+async def test_a_fetch_holds_up_no_other_load_and_callers_of_one_model_share_it(folder: Path) -> None:
+    """What has come takes its place then, from whoever has it."""
+    models, repository = await slow(folder, ("one", 1))
+    waiting = [asyncio.create_task(repository.acquire("one", "")) for _ in range(2)]
+    await models.wait_for("one", 1)
+    for name in ("two", "tiny-text"):
+        assert (await repository.acquire(name, "")).name == name
+    assert [entry.state for entry in await repository.index()] == ["LOADING", "READY", "UNAVAILABLE"]
+    models.gates["one", 1].set()
+    assert [model.name for model in await asyncio.gather(*waiting)] == ["one", "one"]
+    assert models.asked.count(("one", 1)) == 1
+    assert repository.loaded() == ["one"]
+
+
+async def test_who_makes_room_does_not_wait_for_its_next_version(folder: Path) -> None:
+    """Which is not loaded when it has come: nobody asks for that model any more; whoever does next gets it."""
+    models, repository = await slow(folder, ("tiny-text", 2))
+    await repository.acquire("tiny-text", "")
+    add_version(folder, 2)
+    following = asyncio.create_task(repository.sync("tiny-text"))
+    await models.wait_for("tiny-text", 2)
+    assert (await repository.acquire("tiny-text", "")).version == "1"
+    assert (await repository.acquire("one", "")).name == "one"
+    assert repository.is_unloaded_idle("tiny-text")
+    models.gates["tiny-text", 2].set()
+    await following
+    assert repository.loaded() == ["one"]
+    assert (await repository.acquire("tiny-text", "")).version == "2"
+
+
+async def test_of_several_versions_those_that_have_come_make_room_while_others_come(folder: Path) -> None:
+    """And are loaded again with the others, so that never more models are loaded than may be."""
+    models, repository = await slow(folder, ("tiny-text", 1))
+    settle(folder, "versions = [1, 2]")
+    add_version(folder, 2)
+    waiting = asyncio.create_task(repository.acquire("tiny-text", "1"))
+    await models.wait_for("tiny-text", 1)
+    assert (await repository.acquire("tiny-text", "")).version == "2"
+    await repository.acquire("two", "")
+    assert [model.name for model in repository.all()] == ["two"]
+    models.gates["tiny-text", 1].set()
+    assert (await waiting).version == "1"
+    assert [(model.name, model.version) for model in repository.all()] == [("tiny-text", "2"), ("tiny-text", "1")]
+
+
+async def test_who_asks_for_a_load_gets_it_though_the_model_made_room_meanwhile(folder: Path) -> None:
+    """By name; the next version is looked at before the caller is told."""
+    models, repository = await slow(folder, ("tiny-text", 2))
+    await repository.acquire("tiny-text", "")
+    add_version(folder, 2)
+    load = asyncio.create_task(repository.load("tiny-text"))
+    await models.wait_for("tiny-text", 2)
+    await repository.acquire("one", "")
+    models.gates["tiny-text", 2].set()
+    await load
+    assert [model.version for model in repository.all()] == ["2"]
+
+
+@pytest.mark.parametrize("most", [0, 1])
+async def test_an_unload_does_not_wait_for_a_fetch_and_ends_the_load(folder: Path, most: int) -> None:
+    """Whose version is listed as unloaded, and not as loading for ever."""
+    models = SlowModels(folder, ("tiny-text", 2))
+    repository = make(models, max_loaded=most)
+    await repository.start()
+    await repository.acquire("tiny-text", "")
+    add_version(folder, 2)
+    load = asyncio.create_task(repository.load("tiny-text"))
+    await models.wait_for("tiny-text", 2)
+    await repository.unload("tiny-text")
+    assert repository.all() == []
+    models.gates["tiny-text", 2].set()
+    await load
+    assert repository.all() == []
+    assert (await states(repository))[2] == ("UNAVAILABLE", "unloaded")
+    with pytest.raises(NotFound, match="is not served"):
+        await repository.acquire("tiny-text", "")
 
 
 async def test_a_change_of_the_folder_is_followed_whether_or_not_a_model_is_loaded(folder: Path) -> None:

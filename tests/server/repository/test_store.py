@@ -481,7 +481,7 @@ def test_versions_that_are_fetched_at_once_have_room_together_or_are_refused(
             wait_until(lambda: reads(log).count(("weights.bin", 0)) == 2)
             before = len(reads(log))
             message = (
-                r"/c/1-.*: has 22[0-9]{4} bytes, and what is being loaded and fetched 44[0-9]{4}; expected at most"
+                r"/c/1-.*: has 26[0-9]{4} bytes, and what is being loaded and fetched 53[0-9]{4}; expected at most"
             )
             with pytest.raises(StartError, match=message) as raised:
                 fetch(models, "c")

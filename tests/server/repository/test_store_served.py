@@ -13,32 +13,31 @@ from regard.v1 import regard_pb2 as api
 from regard.v1.regard_pb2_grpc import RegardServiceStub
 from server import app
 from server.config import Config
-from server.engine.device import Instances
 from server.errors import NotPossible, StartError
 from server.repository import folder_watch
 from server.repository.folder_watch import poll
 from server.repository.lifecycle import Repository
-from server.repository.loading import load_model
+from server.repository.models_folder import NoRoom
 from server.repository.store.artifact import Artifact
 from server.repository.store.cache import Cache
-from server.repository.store.fetching import is_whole
+from server.repository.store.fetching import Fetch, is_whole
 from server.repository.store.remote_models import RemoteModels
+from server.repository.store.room import Room
 from server.repository.store.store import Store, StoredFile
 from tests.faults.callers import wait_until
 from tests.golden import GOLDEN_MODELS
 from tests.processes import ROOT, environment, serving
 from tests.server.conftest import Running, Serve
 from tests.server.repository.folders import (
-    DEVICES,
     add_model,
     add_version,
     artifact,
     damage,
     edit_contract,
-    nobody_cares,
     settle,
     states,
 )
+from tests.server.repository.folders import make as make_repository
 from tests.server.repository.stores import GATE, HANG, LOG, SERVER, reads, watch_stores
 
 TINY = "tiny-text"
@@ -52,12 +51,10 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path / "bucket"
 
 
-def make(folder: Path, cache: Path) -> tuple[RemoteModels, Repository]:
+def make(folder: Path, cache: Path, max_bytes: int = 0, max_loaded: int = 0) -> tuple[RemoteModels, Repository]:
     """A repository of a store, with one thread, that has loaded nothing."""
-    models = RemoteModels(f"watched://{folder}", Cache(cache, 0, Event()), Event())
-    return models, Repository(
-        models, lambda path, usage: load_model(path, DEVICES, Instances(1, 1), usage), nobody_cares
-    )
+    models = RemoteModels(f"watched://{folder}", Cache(cache, max_bytes, Event()), Event())
+    return models, make_repository(models, max_loaded=max_loaded)
 
 
 async def embed(running: Running, model: str = TINY) -> str:
@@ -150,6 +147,48 @@ def test_a_stop_ends_though_the_store_never_answers(
         wait_until(lambda: hang.read_text() == hangs)
         assert replica.stop() == 0
         assert isinstance(load.exception(), grpc.RpcError)
+
+
+def test_a_stop_ends_though_what_is_loaded_when_asked_for_never_comes(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With --max-loaded-models, where the caller who asked waits for it."""
+    flags, hang = watched_flags(folder, tmp_path, monkeypatch, "weights.bin"), tmp_path / "hang"
+    with serving(*flags, "--max-loaded-models", "1", program=SERVER) as replica:
+        hang.touch()
+        with grpc.insecure_channel(replica.address) as channel:
+            asked = RegardServiceStub(channel).Embed.future(api.EmbedRequest(model=TINY, text="the cat"))
+            wait_until(lambda: hang.read_text() == "weights.bin")
+            assert replica.stop() == 0
+            assert isinstance(asked.exception(), grpc.RpcError)
+
+
+async def test_what_finds_no_room_in_the_cache_beside_others_is_fetched_after_them(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where models are loaded when they are asked for; and a model that alone is larger is refused."""
+    add_model(folder, "other")
+    bound = sum(path.stat().st_size for path in artifact(folder).iterdir()) * 3 // 2
+    gate, make_room = tmp_path / "gate", Room._make
+    monkeypatch.setenv(GATE, f"weights.bin:0:{gate}")
+
+    def note(room: Room, place: Path, coming_bytes: int) -> None:
+        try:
+            make_room(room, place, coming_bytes)
+        except NoRoom:
+            gate.touch()
+            raise
+
+    monkeypatch.setattr(Room, "_make", note)
+    _, repository = make(folder, tmp_path / "cache", bound, max_loaded=2)
+    await repository.start()
+    found = await asyncio.gather(*(repository.acquire(name, "") for name in (TINY, "other")))
+    assert gate.exists()
+    assert [model.name for model in found] == [TINY, "other"]
+    _, repository = make(folder, tmp_path / "small", bound // 2, max_loaded=2)
+    await repository.start()
+    with pytest.raises(NotPossible, match="--models-cache-bytes"):
+        await repository.acquire(TINY, "")
 
 
 def test_a_start_ends_though_the_store_never_answers(
@@ -308,6 +347,42 @@ async def test_a_listing_that_hangs_holds_up_no_load_from_the_cache(
     finally:
         gate.set()
     await refreshing
+
+
+async def test_what_is_in_the_cache_waits_for_no_fetch_and_few_are_fetched_at_a_time(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each has parts of files in memory on their way."""
+    settle(folder, "unload_after_idle_seconds = 0.01\n")
+    _, repository = make(folder, tmp_path / "cache")
+    await repository.start()
+    await asyncio.to_thread(wait_until, lambda: repository.is_unloaded_idle(TINY))
+    others, log = [f"other{number}" for number in range(6)], tmp_path / "log"
+    gate, fetching, most, fetch = Event(), list[Path](), 0, Fetch.__call__
+
+    def wait(one: Fetch, part: Path) -> None:
+        nonlocal most
+        fetching.append(part)
+        most = max(most, len(fetching))
+        gate.wait()
+        fetch(one, part)
+        fetching.remove(part)
+
+    monkeypatch.setattr(Fetch, "__call__", wait)
+    monkeypatch.setenv(LOG, str(log))
+    for name in others:
+        add_model(folder, name)
+    loads = [asyncio.create_task(repository.load(name)) for name in others]
+    try:
+        contracts = [("contract.json", 0)] * len(others)
+        await asyncio.to_thread(wait_until, lambda: [one for one in reads(log) if one in contracts] == contracts)
+        async with asyncio.timeout(60):
+            assert (await repository.acquire(TINY, "")).version == "1"
+        await asyncio.to_thread(wait_until, lambda: len(fetching) >= 4)
+    finally:
+        gate.set()
+    await asyncio.gather(*loads)
+    assert most == 4
 
 
 async def test_models_that_are_changed_together_are_those_that_the_store_now_has(

@@ -1,13 +1,18 @@
 """Connections that nobody uses, or whose client has gone without a word, are closed; honest clients do not notice."""
 
 import asyncio
+import contextlib
+from pathlib import Path
 
 import grpc
 import pytest
+import trustme
 
+from regard.v1.regard_pb2_grpc import RegardServiceStub
 from server.address import split_address
 from server.transport import grpc_server
 from tests.server.conftest import Serve
+from tests.server.transport.pki import Pki
 from tests.server.transport.test_attacks import GOAWAY, PING, SETTINGS, TEXT, connected, frame, read_frame
 
 ENDED = (asyncio.IncompleteReadError, ConnectionError)
@@ -45,14 +50,43 @@ async def test_a_client_that_does_not_answer_is_gone(start: Serve, monkeypatch: 
         assert PING in kinds
 
 
-async def test_a_connection_without_a_greeting_is_closed(start: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It would hold one of the places that there are."""
+@pytest.mark.parametrize("has_tls", [False, True])
+async def test_a_connection_without_a_greeting_is_closed(
+    start: Serve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, has_tls: bool
+) -> None:
+    """Or a handshake: it would hold one of the places that there are."""
     monkeypatch.setattr(grpc_server, "HANDSHAKE_SECONDS", 0.3)
-    async with start() as running:
+    pki = Pki(trustme.CA(), tmp_path)
+    pki.issue()
+    async with start(**(pki.settings if has_tls else {})) as running:
         reader, writer = await asyncio.open_connection(*split_address(running.started.address))
         await asyncio.wait_for(reader.read(), 30)
         assert reader.at_eof()
         writer.close()
+
+
+async def test_handshakes_of_tls_that_do_not_come_count_as_connections(
+    start: Serve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From the moment when they are taken: further ones are closed, and others find room when one is gone."""
+    monkeypatch.setattr(grpc_server, "HANDSHAKE_SECONDS", 600)
+    pki = Pki(trustme.CA(), tmp_path)
+    pki.issue()
+    async with start(max_connections=3, **pki.settings) as running:
+        host, port = split_address(running.started.address)
+        silent = [await asyncio.open_connection(host, port) for _ in range(10)]
+        ended = [asyncio.create_task(reader.read()) for reader, _ in silent]
+        for task in ended[3:]:
+            with contextlib.suppress(ConnectionError):
+                assert await asyncio.wait_for(task, 60) == b""
+        assert not any(task.done() for task in ended[:3])
+        silent[0][1].close()
+        async with grpc.aio.secure_channel(f"localhost:{port}", pki.credentials()) as channel:
+            answer = await RegardServiceStub(channel).Embed(TEXT, timeout=60, wait_for_ready=True)
+            assert answer.model == "tiny-text"
+        for _, writer in silent:
+            writer.close()
+        await asyncio.gather(*ended, return_exceptions=True)
 
 
 @pytest.mark.parametrize(("interval_ms", "is_refused"), [(0, False), (60_000, True)])

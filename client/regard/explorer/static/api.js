@@ -45,26 +45,48 @@ export async function fetchModels(signal) {
   return (await call("api/models", { signal })).json();
 }
 
+/** @typedef {(share: number) => void} Told What is told how much of something has been sent or received, from 0 to 1 */
+
 /**
- * Give the explorer a photo: { photo: the name it keeps it under, orientation: as EXIF has it, 1 to 8, type }.
+ * Give the explorer a photo: { photo: the name it keeps it under, orientation: as EXIF has it, 1 to 8, type }. An
+ * XMLHttpRequest says how much has been sent; fetch does not.
  * @param {Blob} blob
  * @param {AbortSignal} signal
+ * @param {Told} [told]
  * @returns {Promise<{ photo: string, orientation: number, type: string }>}
  */
-export async function sendPhoto(blob, signal) {
-  const headers = { "content-type": "application/octet-stream" };
-  return (await call("api/photos", { method: "POST", body: blob, headers, signal })).json();
+export async function sendPhoto(blob, signal, told) {
+  signal.throwIfAborted();
+  const request = new XMLHttpRequest();
+  const abort = () => request.abort();
+  signal.addEventListener("abort", abort);
+  try {
+    const answer = await new Promise((resolve, reject) => {
+      request.upload.addEventListener("progress", ({ loaded, total }) => total && told?.(loaded / total));
+      request.addEventListener("load", () => resolve(new Response(request.response, { status: request.status })));
+      request.addEventListener("error", () => reject(new TypeError("no answer")));
+      request.addEventListener("abort", () => reject(signal.reason));
+      request.open("POST", "api/photos");
+      request.setRequestHeader("content-type", "application/octet-stream");
+      request.send(blob);
+    }).catch(gone);
+    return (await checked(answer)).json();
+  } finally {
+    signal.removeEventListener("abort", abort);
+  }
 }
 
 /**
  * A photo that the explorer still holds: { blob, orientation, type }.
  * @param {string} name
  * @param {AbortSignal} signal
+ * @param {Told} [told]
  */
-export async function fetchPhoto(name, signal) {
+export async function fetchPhoto(name, signal, told) {
   const answer = await call(`api/photos/${name}`, { signal });
   const orientation = Number(answer.headers.get("orientation"));
-  return { blob: await answer.blob(), orientation, type: answer.headers.get("content-type") ?? "" };
+  const type = answer.headers.get("content-type") ?? "";
+  return { blob: new Blob([await received(answer, told)], { type }), orientation, type };
 }
 
 /**
@@ -78,12 +100,33 @@ export const fetchSample = async (file, signal) => (await call(`static/${file}`,
  * Ask the server; the answer as wire.js describes it.
  * @param {Question} question
  * @param {AbortSignal} signal
+ * @param {Told} [told]
  * @returns {Promise<Reply>}
  */
-export async function attend(question, signal) {
+export async function attend(question, signal, told) {
   const headers = { "content-type": "application/json" };
   const body = JSON.stringify(question);
-  return decode(await (await call("api/attend", { method: "POST", body, headers, signal })).arrayBuffer());
+  return decode(await received(await call("api/attend", { method: "POST", body, headers, signal }), told));
+}
+
+/**
+ * The bytes of an answer, told how much of it has come where that is known.
+ * @param {Response} answer
+ * @param {Told} [told]
+ * @returns {Promise<ArrayBuffer>}
+ */
+async function received(answer, told) {
+  const isPacked = answer.headers.has("content-encoding"); // by whoever stands between; its size is another
+  const size = isPacked ? 0 : Number(answer.headers.get("content-length"));
+  if (!answer.body || !size || !told) return answer.arrayBuffer().catch(gone);
+  const [bytes, reader] = [new Uint8Array(size), answer.body.getReader()];
+  for (let at = 0; ; ) {
+    const { done, value } = await reader.read().catch(gone);
+    if (done) return bytes.buffer;
+    bytes.set(value, at);
+    at += value.length;
+    told(at / size);
+  }
 }
 
 /**
@@ -134,7 +177,14 @@ async function* linesOf(body) {
  * @returns {Promise<Response>}
  */
 async function call(path, options) {
-  const answer = await fetch(path, options).catch(gone);
+  return checked(await fetch(path, options).catch(gone));
+}
+
+/**
+ * An answer; what the explorer says went wrong is thrown.
+ * @param {Response} answer
+ */
+async function checked(answer) {
   if (answer.ok) return answer;
   throw said(await answer.json().catch(() => ({ code: "INTERNAL", message: `HTTP status ${answer.status}` })));
 }

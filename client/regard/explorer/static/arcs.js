@@ -2,6 +2,7 @@
 
 /** @import { PictureEvents, Query, TextView } from "../types.d.ts" */
 
+import { LINES, lineOfHead } from "./colour.js";
 import { contextOf, make } from "./dom.js";
 import { lookersOf } from "./places.js";
 import { toldMatrix } from "./scales.js";
@@ -14,6 +15,9 @@ const MAX_PIXELS = 16000; // of a canvas, in height
 const MIN_SHARE = 0.02; // of the largest; fainter arcs cannot be seen
 const FAINT = 0.12;
 const FONT = "13px ui-monospace, Menlo, Consolas, monospace";
+
+/** Pixels that are drawn, and that are not, by turns. */
+export const DASHES = { solid: [], dashed: [6, 4], dotted: [1.5, 3] };
 
 /** @typedef {{ query: number, key: number, share: number, strong: boolean }} Arc */
 
@@ -30,7 +34,7 @@ export function arcsOf({ matrix, keys, end, query, key }) {
       const strong = (query === "all" || query === from) && (key === null || key === to);
       return { query: from, key: to, share: Math.min(1, matrix[at] / end), strong };
     });
-  return arcs.sort((a, b) => Number(a.strong) - Number(b.strong) || a.share - b.share);
+  return arcs.sort(byStrength);
 }
 
 /**
@@ -39,6 +43,8 @@ export function arcsOf({ matrix, keys, end, query, key }) {
  */
 export function arcsView(events) {
   const canvas = make("canvas", { class: "arcs", role: "img" });
+  const legend = legendOf(events);
+  const node = make("div", {}, legend.node, canvas);
   /** @type {{ view: TextView, width: number, line: number } | null} */
   let drawn = null;
   /**
@@ -64,27 +70,93 @@ export function arcsView(events) {
     if (query !== null) events.pin(query);
   });
   return {
-    node: canvas,
+    node,
     /** @param {TextView} view */
     draw(view) {
+      legend.draw(view);
       const fineness = window.devicePixelRatio || 1;
       const count = Math.max(view.layer.shape[1], view.layer.shape[2]);
-      const width = Math.min(MAX_WIDTH, canvas.parentElement?.clientWidth ?? MAX_WIDTH);
+      const width = Math.min(MAX_WIDTH, node.clientWidth || MAX_WIDTH);
       const line = Math.min(LINE, MAX_PIXELS / fineness / count);
       drawn = { view, width, line };
-      Object.assign(canvas, { width: Math.round(width * fineness), height: Math.round(line * count * fineness) });
-      canvas.style.width = `${width}px`;
+      const heads = view.heads.length ? ` · arcs of heads ${view.heads.join(", ")}` : "";
       canvas.setAttribute(
         "aria-label",
-        `Which positions attend to which: ${view.title}; arcs from left to right. The same numbers stand on the tokens.`,
+        `Which positions attend to which: ${view.title}${heads}; from left to right. The tokens have the same numbers.`,
       );
-      const context = contextOf(canvas);
-      context.scale(fineness, fineness);
-      paintArcs(context, view, width, line);
-      paintWords(context, view, width, line);
+      paintAll(canvas, view, { width, line, fineness });
     },
   };
 }
+
+/**
+ * Draw arcs and words; save.js draws the same for a download.
+ * @param {HTMLCanvasElement} canvas
+ * @param {TextView} view
+ * @param {{ width: number, line: number, fineness: number }} place
+ */
+export function paintAll(canvas, view, { width, line, fineness }) {
+  const height = line * Math.max(view.layer.shape[1], view.layer.shape[2]);
+  Object.assign(canvas, { width: Math.round(width * fineness), height: Math.round(height * fineness) });
+  canvas.style.width = `${width}px`;
+  const context = contextOf(canvas);
+  context.scale(fineness, fineness);
+  paintArcs(context, view, width, line);
+  paintWords(context, view, width, line);
+}
+
+/**
+ * The heads of a layer as buttons in the colours of their arcs. A press draws a head's arcs, or no longer.
+ * @param {PictureEvents} events
+ */
+function legendOf(events) {
+  const node = make("div", { class: "arc-heads", role: "group", "aria-label": "Heads whose arcs are drawn" });
+  /** @type {HTMLButtonElement[]} */
+  let buttons = [];
+  return {
+    node,
+    /** @param {TextView} view */
+    draw({ layer, heads, dark }) {
+      const [count] = layer.shape;
+      node.hidden = count < 2;
+      const signature = JSON.stringify([count, dark]);
+      if (node.dataset.signature !== signature) {
+        node.dataset.signature = signature;
+        buttons = Array.from({ length: count }, (_, head) => {
+          const line = make("i", { "aria-hidden": "true" });
+          const { colour, style } = lineOfHead(head, dark);
+          line.style.borderTop = `3px ${style} ${colour}`;
+          const label = `Arcs of head ${head}`;
+          return make(
+            "button",
+            { type: "button", "aria-label": label, title: label, click: () => events.arcHead(head) },
+            line,
+            String(head),
+          );
+        });
+        node.replaceChildren(make("span", { class: "name", text: "Arcs of several heads" }), ...buttons);
+      }
+      for (const [head, button] of buttons.entries()) button.setAttribute("aria-pressed", String(heads.includes(head)));
+    },
+  };
+}
+
+/**
+ * The arcs of each head, or of what several are reduced to; the faintest first, and how each is drawn.
+ * @param {TextView} view
+ */
+function linesOf({ layer, head, heads, unit, scale, query, key, dark }) {
+  const all = { colour: LINES[dark ? "dark" : "light"].one, style: /** @type {const} */ ("solid") };
+  const each = heads.length ? heads.map((one) => ({ head: one, ...lineOfHead(one, dark) })) : [{ head, ...all }];
+  const lines = each.flatMap(({ head, colour, style }) => {
+    const arcs = arcsOf({ matrix: toldMatrix(layer, head, unit), keys: layer.shape[2], end: scale.end, query, key });
+    return arcs.map((arc) => ({ ...arc, colour, style }));
+  });
+  return each.length > 1 ? lines.sort(byStrength) : lines;
+}
+
+/** @type {(a: Arc, b: Arc) => number} */
+const byStrength = (a, b) => Number(a.strong) - Number(b.strong) || a.share - b.share;
 
 /**
  * @param {OffscreenCanvasRenderingContext2D} context
@@ -92,15 +164,15 @@ export function arcsView(events) {
  * @param {number} width
  * @param {number} line
  */
-function paintArcs(context, { layer, head, unit, scale, query, key }, width, line) {
+function paintArcs(context, view, width, line) {
   const label = labelOf(width);
   const [left, right, middle] = [label + GAP, width - label - GAP, width / 2];
-  const matrix = toldMatrix(layer, head, unit);
-  context.strokeStyle = getComputedStyle(document.body).getPropertyValue("--accent");
-  for (const arc of arcsOf({ matrix, keys: layer.shape[2], end: scale.end, query, key })) {
+  for (const arc of linesOf(view)) {
     const [from, to] = [(arc.query + 0.5) * line, (arc.key + 0.5) * line];
     context.globalAlpha = arc.strong ? 0.15 + 0.85 * arc.share : FAINT * arc.share;
     context.lineWidth = 0.5 + 5 * arc.share;
+    context.strokeStyle = arc.colour;
+    context.setLineDash(DASHES[arc.style]);
     context.beginPath();
     context.moveTo(left, from);
     context.bezierCurveTo(middle, from, middle, to, right, to);

@@ -2,6 +2,8 @@
 
 /** @import { Head, Label, Model, Question, Reply, State, Writer } from "../types.d.ts" */
 
+/** @import { Told } from "./api.js" */
+
 import { attend, Problem, sendPhoto } from "./api.js";
 import { isWritten, layerOf, measureOf } from "./measures.js";
 import { hasDistance } from "./windows.js";
@@ -97,8 +99,8 @@ function inputOf(state, model) {
  */
 export class Asker {
   /**
-   * `photoBlob` returns the photo that the page holds, or null.
-   * @param {() => Blob | null} photoBlob
+   * `photoBlob` returns the photo of a name that the page holds, or null.
+   * @param {(name: string) => Blob | null} photoBlob
    */
   constructor(photoBlob) {
     this.photoBlob = photoBlob;
@@ -139,14 +141,15 @@ export class Asker {
    * The answer to a question; a photo that the explorer has forgotten is sent again if the page has it.
    * @param {Question} question
    * @param {AbortSignal} signal
+   * @param {Told} [told]
    * @returns {Promise<Reply>}
    */
-  async ask(question, signal) {
+  async ask(question, signal, told) {
     const found = this.find(question);
     if (found) return found;
     const { labels, ...others } = question;
     const asked = labels && !this.labels.has(labelsKeyOf(question)) ? question : others;
-    const reply = await this.fetch(asked, signal);
+    const reply = await this.fetch(asked, signal, told);
     this.keep(asked, reply);
     return this.find(question) ?? reply;
   }
@@ -154,27 +157,30 @@ export class Asker {
   /**
    * @param {Question} question
    * @param {AbortSignal} signal
+   * @param {Told} [told]
    * @returns {Promise<Reply>}
    */
-  async fetch(question, signal) {
+  async fetch(question, signal, told) {
     try {
-      return await attend(question, signal);
+      return await attend(question, signal, told);
     } catch (error) {
-      const blob = this.photoBlob();
+      const blob = question.photo ? this.photoBlob(question.photo) : null;
       if (!(error instanceof Problem) || error.code !== "PHOTO_GONE" || !blob) throw error;
       await sendPhoto(blob, signal);
-      return attend(question, signal);
+      return attend(question, signal, told);
     }
   }
 
   /**
-   * The answers to questions, asked one after the other.
+   * The answers to questions, asked one after the other; told how much of all of them has come.
    * @param {Question[]} questions
    * @param {AbortSignal} signal
+   * @param {Told} [told]
    */
-  async askAll(questions, signal) {
+  async askAll(questions, signal, told) {
     const replies = [];
-    for (const question of questions) replies.push(await this.ask(question, signal));
+    for (const [at, question] of questions.entries())
+      replies.push(await this.ask(question, signal, (share) => told?.((at + share) / questions.length)));
     return replies;
   }
 

@@ -1,8 +1,9 @@
 // Which model, layers and heads a state means, given what the server has. Pure.
 
-/** @import { Model, Part, State } from "../types.d.ts" */
+/** @import { Model, Other, Side, State } from "../types.d.ts" */
 
-import { layerOf, layersOf, measureOf, measuresOf } from "./measures.js";
+import { isWritten, layerOf, layersOf, measureOf, measuresOf } from "./measures.js";
+import { FOLLOWING, isFollowing } from "./state.js";
 
 /**
  * What identifies a model in the menu; both of two towers have one name.
@@ -32,18 +33,57 @@ export function chosenModel(state, models) {
 export const isToy = ({ name }) => name.includes("fashion");
 
 /**
- * Layer and head of the one or two pictures, as the model has them.
+ * What the one or two pictures are of.
  * @param {State} state
  * @param {Model} model
- * @returns {Part[]}
+ * @param {Model[]} models
+ * @returns {Side[]}
  */
-export function partsOf(state, model) {
+export function sidesOf(state, model, models) {
+  const second = besideState(state, model);
+  const beside = second && chosenModel(second, models);
+  return second && beside ? [sideOf(state, model), sideOf(second, beside)] : [sideOf(state, model)];
+}
+
+/**
+ * The state of the second picture as if it were the only one, or null. What a model writes is compared by layers and
+ * heads alone.
+ * @param {State} state
+ * @param {Model} model
+ * @returns {State | null}
+ */
+export function besideState(state, model) {
+  const { other } = state;
+  if (!other) return null;
   const measure = measureOf(state, model);
-  return [{ layer: state.layer, head: state.head }, ...(state.other ? [state.other] : [])].map((wanted) => {
-    const layer = layerOf(model, measure, wanted.layer);
-    const head = typeof wanted.head === "number" ? Math.min(wanted.head, layer.num_heads - 1) : wanted.head;
-    return { layer: layer.layer, head };
-  });
+  const layer = other.layer ?? layerOf(model, measure, state.layer).layer;
+  const shown = { ...state, measure, layer, head: other.head ?? state.head, other: null };
+  if (isWritten(measure)) return shown;
+  const named = other.model ? { model: other.model, version: other.version } : {};
+  return { ...shown, ...named, text: other.text || state.text, photo: other.photo ?? state.photo };
+}
+
+/**
+ * @param {State} state
+ * @param {Model} model
+ * @returns {Side}
+ */
+function sideOf(state, model) {
+  const measure = measureOf(state, model);
+  const layer = layerOf(model, measure, state.layer);
+  const head = typeof state.head === "number" ? Math.min(state.head, layer.num_heads - 1) : state.head;
+  return { state, model, measure, layer: layer.layer, head };
+}
+
+/**
+ * The state with other fields of the second picture; without it, where it would be the first once more.
+ * @param {State} state
+ * @param {Partial<Other>} fields
+ * @returns {State}
+ */
+export function withOther(state, fields) {
+  const other = { ...(state.other ?? FOLLOWING), ...fields };
+  return { ...state, other: isFollowing(other) ? null : other };
 }
 
 /**
@@ -57,8 +97,10 @@ export function withModel(state, model) {
   const measure = measureOf(chosen, model);
   const kept = layersOf(model, measure).some((layer) => layer.layer === state.layer) ? state.layer : null;
   const input = model.modality === "image" ? "photo" : "text";
-  const other = state.other && { ...state.other, layer: layerOf(model, measure, kept).layer };
-  return { ...chosen, model: model.name, version: model.version, input, layer: kept, query: null, other };
+  /** @type {State} */
+  const named = { ...chosen, model: model.name, version: model.version, input, layer: kept, query: null };
+  if (!state.other || input !== state.input) return { ...named, other: null };
+  return withOther(named, state.other.layer === null ? {} : { layer: layerOf(model, measure, kept).layer });
 }
 
 /**
@@ -82,7 +124,7 @@ export function linkedState(state, model) {
  * What to compare with first: the next head of the same layer, or the first where several are reduced to one.
  * @param {State} state
  * @param {Model} model
- * @returns {Part}
+ * @returns {Partial<Other>}
  */
 export function besideOf(state, model) {
   const layer = layerOf(model, measureOf(state, model), state.layer);

@@ -48,6 +48,27 @@ export const HEAT_OPACITY = 0.88;
 export const DIMMED = 0.65;
 
 /**
+ * Of lines on a light and on a dark ground: one that stands for what is chosen (as base.css has it), and of several heads
+ * (after Okabe and Ito 2008). To people with protanopia, deuteranopia or tritanopia too any two of these differ, by 15 in
+ * CIELAB and more.
+ */
+export const LINES = {
+  light: { one: "#136f74", heads: ["#0072b2", "#d55e00", "#009e73", "#882255", "#1d1c1a"] },
+  dark: { one: "#5ec9bb", heads: ["#56b4e9", "#d55e00", "#009e73", "#cc79a7", "#f0e442"] },
+};
+const STYLES = /** @type {const} */ (["solid", "dashed", "dotted"]);
+
+/**
+ * How the lines of a head are drawn: five colours, then the same dashed, and dotted.
+ * @param {number} head
+ * @param {boolean} dark
+ */
+export function lineOfHead(head, dark) {
+  const { heads } = LINES[dark ? "dark" : "light"];
+  return { colour: heads[head % heads.length], style: STYLES[Math.floor(head / heads.length) % STYLES.length] };
+}
+
+/**
  * The colour at a share from 0 to 1 of a list of equally spaced "#rrggbb", as [red, green, blue] from 0 to 255.
  * @param {string[]} stops
  * @param {number} share

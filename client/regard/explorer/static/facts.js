@@ -1,6 +1,6 @@
 // What else the server said with an answer: labels, whether a text was cut, where the time went.
 
-/** @import { Label, Measure, Reply, Timings, WrittenEnd } from "../types.d.ts" */
+/** @import { Label, Shown, Timings, WrittenEnd } from "../types.d.ts" */
 
 import { byId, make } from "./dom.js";
 import { exact, percent } from "./numbers.js";
@@ -10,12 +10,15 @@ const ENDS = { end: "Ended by the model", length: "Cut at the most tokens" };
 
 /**
  * Draw labels, a warning for a text that was cut, and timings.
- * @param {Reply} reply
- * @param {Measure} measure
+ * @param {Shown} shown
  */
-export function drawFacts(reply, measure) {
-  byId("labels").replaceChildren(...reply.labels.map(labelOf));
-  byId("labels").hidden = reply.labels.length === 0;
+export function drawFacts({ main, other }) {
+  const isSame = other?.side.model === main.side.model && other.side.state.text === main.side.state.text;
+  const beside = isSame && other.side.state.photo === main.side.state.photo ? [] : (other?.reply.labels ?? []);
+  drawLabels("labels", main.reply.labels);
+  drawLabels("labels-beside", beside);
+  const { reply } = main;
+  const { measure } = main.side;
   const cut =
     reply.truncated && reply.tokens
       ? `The text was longer than the model takes and was cut to ${reply.tokens.length} tokens. `
@@ -30,6 +33,15 @@ export function drawFacts(reply, measure) {
     measure !== "weights" && rollout.length ? `Rollout through layers ${rollout[0]} to ${rollout.at(-1)}. ` : "";
   const causal = reply.layers[0].kind === "causal" ? "Causal: no position attends to a later one. " : "";
   byId("facts").textContent = `${cut}${causal}${covered}${reply.timings ? timesOf(reply.timings) : ""}`;
+}
+
+/**
+ * @param {"labels" | "labels-beside"} id
+ * @param {Label[]} labels
+ */
+function drawLabels(id, labels) {
+  byId(id).replaceChildren(...labels.map(labelOf));
+  byId(id).hidden = labels.length === 0;
 }
 
 /** @param {Label} label */

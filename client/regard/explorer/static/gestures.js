@@ -2,6 +2,7 @@
 
 /** @import { Page } from "./main.js" */
 
+import { listenToBeside } from "./beside.js";
 import { besideOf, keyOf, withModel } from "./choosing.js";
 import { byId } from "./dom.js";
 import { flattened } from "./files.js";
@@ -16,6 +17,7 @@ export function listen(page) {
   listenToInputs(page);
   listenToDrops(page);
   listenToStrip();
+  listenToBeside(page);
   /** @type {(id: string, event: string, action: () => unknown) => void} */
   const on = (id, event, action) => byId(id).addEventListener(event, action);
   const [words, charts, download] = [byId("words"), byId("charts"), byId("download")];
@@ -102,19 +104,23 @@ function listenToStrip() {
  * @param {Page} page
  */
 function listenToDrops(page) {
-  /** @param {DataTransfer | null} data */
-  const giveFrom = (data) => data?.files[0] && page.give(data.files[0]);
-  /** @param {boolean} is */
-  const over = (is) => byId("drop").classList.toggle("over", is);
+  const places = [byId("drop"), byId("beside-drop")];
+  /** @param {DragEvent} event */
+  const isBeside = ({ target }) => target instanceof Node && places[1].contains(target);
+  /** @param {Element | null} place */
+  const over = (place) => {
+    for (const each of places) each.classList.toggle("over", each === place);
+  };
   document.addEventListener("dragover", (event) => {
     event.preventDefault();
-    over(true);
+    over(places[Number(isBeside(event))]);
   });
-  document.addEventListener("dragleave", (event) => event.relatedTarget === null && over(false));
+  document.addEventListener("dragleave", (event) => event.relatedTarget === null && over(null));
   document.addEventListener("drop", (event) => {
     event.preventDefault();
-    over(false);
-    giveFrom(event.dataTransfer);
+    over(null);
+    const file = event.dataTransfer?.files[0];
+    if (file) page.give(file, isBeside(event));
   });
   document.addEventListener("paste", async (event) => {
     const file = event.clipboardData?.files[0];
@@ -147,7 +153,8 @@ function turnTo(page, input) {
  */
 function compare(page) {
   const model = page.model();
-  return model && page.change({ other: page.state.other ? null : besideOf(page.state, model) });
+  if (!model) return undefined;
+  return page.state.other ? page.change({ other: null }) : page.changeOther(besideOf(page.state, model));
 }
 
 /** Copy the address; where the browser does not allow it, show it to be copied by hand. */

@@ -8,7 +8,13 @@ import { openPhoto } from "./upright.js";
 
 /** A photo, or none yet. */
 export class HeldPhoto {
-  constructor() {
+  /**
+   * @param {"drop" | "beside-drop"} dropId Where it is dropped
+   * @param {"thumb" | "beside-thumb"} thumbId Where it is seen in small
+   */
+  constructor(dropId, thumbId) {
+    this.dropId = dropId;
+    this.thumbId = thumbId;
     /** @type {Blob | null} */
     this.blob = null;
     /** @type {string | null} */
@@ -30,8 +36,8 @@ export class HeldPhoto {
     const picture = await openPhoto(blob, { orientation, type });
     signal.throwIfAborted();
     Object.assign(this, { blob, name, picture, ground: null });
-    byId("drop").classList.toggle("has-photo", Boolean(picture));
-    if (picture) thumb(picture);
+    byId(this.dropId).classList.toggle("has-photo", Boolean(picture));
+    if (picture) thumb(byId(this.thumbId), picture);
   }
 
   /**
@@ -55,10 +61,10 @@ export class HeldPhoto {
 
 /**
  * Show the middle of a picture in small, as wide as its place.
+ * @param {HTMLCanvasElement} canvas
  * @param {OffscreenCanvas} picture
  */
-function thumb(picture) {
-  const canvas = byId("thumb");
+function thumb(canvas, picture) {
   const scale = Math.max(canvas.width / picture.width, canvas.height / picture.height);
   const [width, height] = [picture.width * scale, picture.height * scale];
   const context = contextOf(canvas);

@@ -1,10 +1,11 @@
 // Who looks: the position under the pointer or the focus, unless one is pinned.
 
-/** @import { Query, Reply } from "../types.d.ts" */
+/** @import { Places, Query, Reply, Shown } from "../types.d.ts" */
 
 /** @import { Page } from "./main.js" */
 
 import { byId } from "./dom.js";
+import { partnerOf } from "./partners.js";
 import { isPinned, lengthOf, moved, usualQuery } from "./places.js";
 import { spokenOf } from "./view.js";
 
@@ -17,12 +18,18 @@ export class Looking {
     this.hover = null;
     /** @type {number | null} */
     this.key = null;
+    /**
+     * The same as positions of the second picture, where it is that which is pointed at.
+     * @type {{ query: number | null, key: number | null }}
+     */
+    this.there = { query: null, key: null };
   }
 
   /** Nothing is pointed at any more. */
   forget() {
     this.hover = null;
     this.key = null;
+    this.there = { query: null, key: null };
   }
 
   /**
@@ -43,35 +50,75 @@ export class Looking {
   }
 
   /**
-   * The pointer or the focus is on a position, or on none: that looks, unless another is pinned.
+   * Who looks in the second picture, and what is pointed at there: what belongs to the places of the first, unless it is
+   * the second that was pointed at.
+   * @param {Shown} shown
+   * @param {Places} places
+   * @returns {Places | null}
+   */
+  beside({ main, other }, { query, key }) {
+    if (!other) return null;
+    const pinned = this.page.state.query === null ? null : (this.page.state.other?.query ?? null);
+    const own = this.hover === null ? pinned : this.there.query;
+    const isThere = typeof own === "number" && own < lengthOf(other.reply);
+    return {
+      query: isThere ? own : (partnerOf(main, other, query) ?? "all"),
+      key: this.there.key ?? partnerOf(main, other, key),
+    };
+  }
+
+  /**
+   * The position of the first picture that belongs to one of the second.
    * @param {number | null} position
    */
-  point(position) {
-    const pinned = this.pinned();
-    this.hover = pinned ? null : position;
-    this.key = pinned ? position : null;
-    this.page.draw();
+  firstOf(position) {
+    const { main, other } = this.page.shown ?? {};
+    return main && other ? partnerOf(other, main, position) : position;
+  }
+
+  /**
+   * The pointer or the focus is on a position, or on none: that looks, unless another is pinned.
+   * @param {number | null} position
+   * @param {number | null} [first]
+   * @param {boolean} [ofSecond]
+   */
+  point(position, first, ofSecond = false) {
+    if (this.pinned()) this.set({ query: null, key: position }, first, ofSecond);
+    else this.set({ query: position, key: null }, first, ofSecond);
   }
 
   /**
    * A finger is dragged over a position: that looks, whatever is pinned.
    * @param {number | null} position
+   * @param {number | null} [first]
+   * @param {boolean} [ofSecond]
    */
-  scrub(position) {
-    if (position === null) return;
-    this.hover = position;
-    this.key = null;
-    this.page.draw();
+  scrub(position, first, ofSecond = false) {
+    if (position !== null) this.set({ query: position, key: null }, first, ofSecond);
   }
 
   /**
    * The pointer is on a cell of the matrix.
    * @param {number | null} query
    * @param {number | null} key
+   * @param {boolean} [ofSecond]
    */
-  cell(query, key) {
-    this.hover = this.pinned() ? null : query;
-    this.key = key;
+  cell(query, key, ofSecond = false) {
+    this.set({ query: this.pinned() ? null : query, key }, undefined, ofSecond);
+  }
+
+  /**
+   * What is pointed at, in the first picture or in the second.
+   * @param {{ query: number | null, key: number | null }} places
+   * @param {number | null | undefined} first The position in the first picture, where that is known
+   * @param {boolean} ofSecond
+   */
+  set(places, first, ofSecond) {
+    /** @param {number | null} position */
+    const there = (position) => (position === null ? null : ofSecond ? (first ?? this.firstOf(position)) : position);
+    this.hover = there(places.query);
+    this.key = there(places.key);
+    this.there = ofSecond ? places : { query: null, key: null };
     this.page.draw();
   }
 
@@ -91,12 +138,18 @@ export class Looking {
   }
 
   /**
-   * Let a position look until it is released.
+   * Let a position look until it is released; one of the second picture that belongs to none of the first is kept too.
    * @param {Query | null} query
+   * @param {number | null} [first]
+   * @param {boolean} [ofSecond]
    */
-  pin(query) {
+  pin(query, first, ofSecond = false) {
     this.forget();
-    this.page.state = { ...this.page.state, query };
+    const position = ofSecond && typeof query === "number" ? (first ?? this.firstOf(query)) : query;
+    const { state, shown } = this.page;
+    const isPartner = !ofSecond || !shown?.other || partnerOf(shown.main, shown.other, position) === query;
+    const own = isPartner || typeof query !== "number" ? null : query;
+    this.page.state = { ...state, query: position, other: state.other && { ...state.other, query: own } };
     this.page.remember();
     this.page.draw();
   }

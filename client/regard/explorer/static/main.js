@@ -1,10 +1,11 @@
 // The page's entry: holds what is chosen and given, asks when it must, and draws after every change.
 
-/** @import { Model, Question, Reply, Seen, Shown, State } from "../types.d.ts" */
+/** @import { Model, Other, Question, Reply, Seen, Shown, Side, SidePicture, State } from "../types.d.ts" */
 
 import { fetchModels, fetchPhoto, fetchSample, isAbort, Problem, problemOf, sendPhoto } from "./api.js";
 import { Asker, questionOf } from "./asking.js";
-import { chosenModel, linkedState, partsOf } from "./choosing.js";
+import { besideState, chosenModel, linkedState, sidesOf, withOther } from "./choosing.js";
+import { drawBeside } from "./beside.js";
 import { drawControls, lackingWords } from "./controls.js";
 import { byId, enable } from "./dom.js";
 import { drawFacts } from "./facts.js";
@@ -27,6 +28,12 @@ import { Writer } from "./writer.js";
 import { pictureOf } from "./writing.js";
 
 const MODELS_RETRY_SECONDS = 5;
+/**
+ * What takes as long as some questions: others of the same models and measures.
+ * @param {Question[]} questions
+ */
+const likeOf = (questions) =>
+  questions.map(({ model, version, measure }) => [model, version, measure].join()).join("; ");
 
 /** The page. One object, made once below. */
 export class Page {
@@ -36,7 +43,8 @@ export class Page {
     this.models = [];
     this.isListed = false;
     this.limits = { photo_bytes: Infinity };
-    this.photo = new HeldPhoto();
+    this.photo = new HeldPhoto("drop", "thumb");
+    this.second = new HeldPhoto("beside-drop", "beside-thumb");
     /**
      * Lasts while a photo is on its way into the page.
      * @type {AbortSignal | null}
@@ -44,26 +52,27 @@ export class Page {
     this.coming = null;
     /**
      * The photo that is being handed over, until that is done or has failed.
-     * @type {Blob | null}
+     * @type {{ blob: Blob, ofSecond: boolean } | null}
      */
     this.given = null;
     /** @type {Shown | null} */
     this.shown = null;
     this.drawing = 0;
     this.status = new Status();
-    this.asker = new Asker(() => this.photo.blob);
+    this.asker = new Asker((name) => this.held(name)?.blob ?? null);
     this.writer = new Writer(this);
     this.looking = new Looking(this);
     this.view = new View({
-      point: (position) => this.looking.point(position),
-      scrub: (position) => this.looking.scrub(position),
-      cell: (query, key) => this.looking.cell(query, key),
-      pin: (position) => this.looking.pin(position),
+      point: (...where) => this.looking.point(...where),
+      scrub: (...where) => this.looking.scrub(...where),
+      cell: (...where) => this.looking.cell(...where),
+      pin: (...where) => this.looking.pin(...where),
       key: (key) => this.looking.press(key),
       release: () => this.looking.release(),
+      arcHead: (head) => this.turnArcs(head),
       query: (query) => this.looking.pin(query),
       head: (head) => this.change({ head }),
-      other: (fields) => this.state.other && this.change({ other: { ...this.state.other, ...fields } }),
+      other: (fields) => this.changeOther(fields),
     });
     this.whatIf = new WhatIf(this);
     this.sections = new Sections(this);
@@ -87,36 +96,60 @@ export class Page {
   /** Show what the state of a link says. */
   async restore() {
     this.looking.forget();
-    if (this.given) return this.give(this.given); // asking what is served has called that off
+    if (this.given) return this.give(this.given.blob, this.given.ofSecond); // asking what is served has called that off
     if (!location.hash) this.state = { ...this.state, ...firstSample(this.models) };
     byId("text").value = this.state.text || byId("text").value;
     byId("second").value = this.state.second;
     byId("candidates").value = this.state.labels;
+    byId("beside-text").value = this.state.other?.text ?? "";
     return this.show();
   }
 
   /**
    * Fetch the photo that a link names from the explorer, or from the samples, and show the state.
    * @param {string} name
+   * @param {HeldPhoto} held Who takes it
    */
-  async fetchNamed(name) {
+  async fetchNamed(name, held) {
     const signal = this.begin("Fetching the photo", () => this.show());
     this.coming = signal;
     try {
       const sample = sampleOf(name);
       if (sample) {
         const blob = await fetchSample(sample.file, signal);
-        await this.photo.take(blob, name, await sendPhoto(blob, signal), signal);
+        await held.take(blob, name, await sendPhoto(blob, signal, this.status.told()), signal);
       } else {
-        const fetched = await fetchPhoto(name, signal);
-        await this.photo.take(fetched.blob, name, fetched, signal);
+        const fetched = await fetchPhoto(name, signal, this.status.told());
+        await held.take(fetched.blob, name, fetched, signal);
       }
     } catch (error) {
-      this.status.fail(error, () => (isOfFile(error) ? byId("file").click() : this.show()));
+      this.status.fail(error, () => (isOfFile(error) ? this.askForFile(held === this.second) : this.show()));
       return;
     }
     this.coming = null;
     await this.show();
+  }
+
+  /** @param {boolean} ofSecond */
+  askForFile(ofSecond) {
+    byId("beside").open ||= ofSecond;
+    byId(ofSecond ? "beside-file" : "file").click();
+  }
+
+  /**
+   * Who holds the photo of this name.
+   * @param {string | null | undefined} name
+   */
+  held(name) {
+    return [this.photo, this.second].find((each) => name && each.name === name);
+  }
+
+  /**
+   * What the pictures are of, as far as the server has the models.
+   * @param {Model} model
+   */
+  sides(model) {
+    return sidesOf(this.state, model, this.models);
   }
 
   /** The model that the state means, or null. */
@@ -131,6 +164,25 @@ export class Page {
   change(fields) {
     this.state = { ...this.state, ...fields };
     return this.show();
+  }
+
+  /**
+   * Take changes of the second picture into the state, and show them.
+   * @param {Partial<Other>} fields
+   */
+  changeOther(fields) {
+    this.state = withOther(this.state, fields);
+    return this.show();
+  }
+
+  /**
+   * Draw the arcs of a head beside those of others, or no longer.
+   * @param {number} head
+   */
+  turnArcs(head) {
+    const others = this.state.arc_heads.filter((each) => each !== head);
+    const isNew = others.length === this.state.arc_heads.length;
+    return this.change({ arc_heads: isNew ? [...others, head].sort((a, b) => a - b) : others });
   }
 
   /**
@@ -152,10 +204,14 @@ export class Page {
     const { input, photo, text } = this.state;
     if (input === "photo" && this.coming && !this.coming.aborted) return undefined; // shown as chosen, once it is here
     if (!this.isListed) return this.start(); // a photo that came first has called that off
-    if (!model) return this.lacksModel();
+    const beside = model && besideState(this.state, model);
+    if (!model) return this.lacksModel(this.state);
+    if (beside && !chosenModel(beside, this.models)) return this.lacksModel(beside);
     if (input === "photo" ? !photo : !text) return this.rest("");
-    if (input === "photo" && photo && photo !== this.photo.name) return this.fetchNamed(photo);
-    const questions = partsOf(this.state, model).map(({ layer, head }) => questionOf(this.state, model, layer, head));
+    if (input === "photo" && photo && photo !== this.photo.name) return this.fetchNamed(photo, this.photo);
+    if (input === "photo" && beside?.photo && !this.held(beside.photo))
+      return this.fetchNamed(beside.photo, this.second);
+    const questions = this.sides(model).map((side) => questionOf(side.state, side.model, side.layer, side.head));
     const replies = isWritten(measureOf(this.state, model))
       ? await this.writer.ask(questions, model)
       : (this.asker.findAll(questions) ?? (await this.fetch(questions, model)));
@@ -163,9 +219,11 @@ export class Page {
     return undefined;
   }
 
-  /** There is no model for this: say which the link names, or what the server lacks. */
-  lacksModel() {
-    const { model, version, input } = this.state;
+  /**
+   * There is no model for this: say which the link names, or what the server lacks.
+   * @param {State} state
+   */
+  lacksModel({ model, version, input }) {
     this.rest(lackingWords(input, this.models));
     if (!model) return;
     const wanted = `model: '${model}', version '${version}'; expected one for ${input}s that is served`;
@@ -179,10 +237,12 @@ export class Page {
    */
   async fetch(questions, model) {
     const again = () => this.show();
-    const signal = this.begin(`Asking ${model.name}`, again);
+    const signal = this.begin(`Asking ${model.name}`, again, likeOf(questions));
     try {
-      const replies = await this.asker.askAll(questions, signal);
-      return signal.aborted ? null : replies;
+      const replies = await this.asker.askAll(questions, signal, this.status.told());
+      if (signal.aborted) return null;
+      this.status.came();
+      return replies;
     } catch (error) {
       this.status.fail(error, again);
       return null;
@@ -206,14 +266,7 @@ export class Page {
    * @param {(Reply | null)[]} replies
    */
   lay(model, replies) {
-    const measure = measureOf(this.state, model);
-    const [main, other] = partsOf(this.state, model).map((part, at) => {
-      const reply = replies[at];
-      const picture = reply && pictureOf(reply, measure, part);
-      return picture && this.state.words_only && hasSpecial(picture)
-        ? withoutSpecial(picture, !isMixed(model, picture.layer, measure))
-        : picture;
-    });
+    const [main, other] = this.sides(model).map((side, at) => this.pictureOf(side, replies[at]));
     if (!main) return;
     byId("shown").classList.remove("stale");
     const { reply } = main;
@@ -222,14 +275,30 @@ export class Page {
     const grows = reply.writing && !reply.writing.end;
     if (!grows && typeof query === "number" && query >= lengthOf(reply)) this.state = { ...this.state, query: null };
     const lags = other?.reply.writing && lengthOf(other.reply) < lengthOf(reply); // whoever looks is not written there
-    const ground = reply.patches && this.photo.groundFor(reply.patches);
-    const bare = reply.patches && this.state.original ? this.photo.bareFor(reply.patches) : null;
-    this.shown = { model, main, other: lags ? null : (other ?? null), ground, bare };
+    this.shown = { model, main, other: lags ? null : (other ?? null) };
     enable(true);
-    drawFacts(reply, measure);
+    drawFacts(this.shown);
     this.draw();
     this.drawChoices();
     this.sections.show(model, main);
+  }
+
+  /**
+   * The picture of an answer, if that has it by now.
+   * @param {Side} side
+   * @param {Reply | null} reply
+   * @returns {SidePicture | null}
+   */
+  pictureOf(side, reply) {
+    const { model, measure, state } = side;
+    const whole = reply && pictureOf(reply, measure, side);
+    if (!whole) return null;
+    const picture =
+      state.words_only && hasSpecial(whole) ? withoutSpecial(whole, !isMixed(model, whole.layer, measure)) : whole;
+    const { patches } = picture.reply;
+    const held = this.held(state.photo);
+    const ground = (patches && held?.groundFor(patches)) ?? null;
+    return { ...picture, side, ground, bare: (patches && state.original && held?.bareFor(patches)) || null };
   }
 
   /**
@@ -262,9 +331,9 @@ export class Page {
    */
   seen() {
     const shown = /** @type {Shown} */ (this.shown);
-    const query = this.looking.queryOf(shown.main.reply);
-    const measure = measureOf(this.state, shown.model);
-    return { ...shown, state: this.state, measure, query, key: this.looking.key };
+    const { measure } = shown.main.side;
+    const places = { query: this.looking.queryOf(shown.main.reply), key: this.looking.key };
+    return { ...shown, state: this.state, measure, ...places, beside: this.looking.beside(shown, places) };
   }
 
   drawChoices() {
@@ -272,24 +341,27 @@ export class Page {
     /** @param {number} layer */
     const inPage = (layer) => Boolean(model && this.asker.find(questionOf(this.state, model, layer, this.state.head)));
     drawControls({ state: this.state, model, models: this.models }, inPage, (fields) => this.change(fields));
+    drawBeside(this.state, model, this.models, (fields) => this.changeOther(fields));
     drawSamples(this.state, model, (fields) => this.changeSample(fields));
     byId("can").hidden = !isSample(this.state);
   }
 
   /**
-   * Show a photo: keep it here, give it to the explorer, ask.
+   * Show a photo, in the first picture or beside it: keep it here, give it to the explorer, ask.
    * @param {Blob} blob
+   * @param {boolean} ofSecond
    */
-  async give(blob) {
-    const again = () => this.give(blob);
+  async give(blob, ofSecond = false) {
+    const again = () => this.give(blob, ofSecond);
     const signal = this.begin("Handing over the photo", again);
-    Object.assign(this, { given: blob, coming: signal });
+    Object.assign(this, { given: { blob, ofSecond }, coming: signal });
     try {
       const fault = await faultOf(blob, this.limits.photo_bytes);
       if (fault) throw fault;
-      const kept = await sendPhoto(blob, signal);
-      await this.photo.take(blob, kept.photo, kept, signal);
+      const kept = await sendPhoto(blob, signal, this.status.told());
+      await (ofSecond ? this.second : this.photo).take(blob, kept.photo, kept, signal);
       Object.assign(this, { given: null, coming: null });
+      if (ofSecond) return await this.changeOther({ photo: kept.photo, query: null });
       /** @type {Partial<State>} */
       const input =
         this.state.input === "photo" ? {} : { input: "photo", model: "", version: "", layer: null, query: null };
@@ -297,7 +369,7 @@ export class Page {
       this.reveal();
     } catch (error) {
       if (!isAbort(error)) this.given = null;
-      this.status.fail(error, isOfFile(error) ? () => byId("file").click() : again);
+      this.status.fail(error, isOfFile(error) ? () => this.askForFile(ofSecond) : again);
     }
     return undefined;
   }
@@ -312,11 +384,12 @@ export class Page {
    * Begin to wait, ending what was waited for before.
    * @param {string} what
    * @param {() => unknown} again
+   * @param {string} like What other waits are for the same
    */
-  begin(what, again) {
+  begin(what, again, like = what) {
     byId("shown").classList.add("stale");
     byId("empty").hidden = true;
-    return this.status.begin(what, again);
+    return this.status.begin(what, again, like);
   }
 
   /**

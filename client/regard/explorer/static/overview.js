@@ -52,7 +52,7 @@ export class Overview {
     };
     for (const [place, question] of questions.entries()) {
       const told = `asking for layer ${place + 1} of ${questions.length} …`;
-      const replies = await this.section.ask([question], told, again);
+      const replies = await this.section.ask([question], told, again, place / questions.length);
       if (!replies || this.signature !== signature) return undefined;
       const reply = onOwnGrid(replies[0]);
       /** @type {Picture} */

@@ -1,6 +1,6 @@
 // One picture with its scale and what it says in numbers: a photo, or tokens and matrix.
 
-/** @import { PictureView, Scale, Unit, ViewEvents } from "../types.d.ts" */
+/** @import { PictureEvents, PictureView, Scale, Unit } from "../types.d.ts" */
 
 import { arcsView } from "./arcs.js";
 import { heatTable, paintStrip, viridisTable } from "./colour.js";
@@ -8,7 +8,7 @@ import { contextOf, make } from "./dom.js";
 import { exact, said, topOf } from "./numbers.js";
 import { photoView } from "./photo.js";
 import { isPhoto, isText, lookerOf, nameOf, prefixOf } from "./places.js";
-import { endOf, weightAt } from "./scales.js";
+import { weightAt } from "./scales.js";
 import { matrixView } from "./text.js";
 import { readLine, tokenLine, writtenLine } from "./tokens.js";
 
@@ -19,7 +19,7 @@ const SHARE = { count: null, mixed: false };
 /** A figure; `events` as photo.js and text.js name them, `label` tells two panels apart. */
 export class Panel {
   /**
-   * @param {ViewEvents} events
+   * @param {PictureEvents} events
    * @param {string} label
    */
   constructor(events, label) {
@@ -64,7 +64,7 @@ export class Panel {
     if (isPhoto(view)) this.photo.draw(view);
     const start = prefixOf(view.reply);
     const shown = view.row.subarray(start);
-    const scale = ofText ? { ...view.scale, ...endOf(view.layer, shown, view.scale.chosen) } : view.scale;
+    const scale = ofText ? { ...view.scale, ...view.rowEnd } : view.scale;
     this.scale.draw(scale, view.unit, ofText);
     this.told.textContent = tell(view);
     this.top.draw(
@@ -103,7 +103,7 @@ export function tell({ reply, row, query, key, pinned, unit, scale }) {
 
 /** What is attended to most. Entries stay while others are written into them; pointing at one lights its place up. */
 class TopList {
-  /** @param {ViewEvents} events */
+  /** @param {PictureEvents} events */
   constructor(events) {
     /** @type {number[]} */
     this.keys = [];

@@ -183,31 +183,34 @@ export function photoView(events) {
   });
   /** @type {PhotoView | null} */
   let view = null;
-  /** @param {MouseEvent} event */
+  /**
+   * @param {MouseEvent} event
+   * @returns {[position: number | null, first?: number | null]}
+   */
   const at = (event) => {
-    if (!view) return null;
+    if (!view) return [null];
     const box = canvas.getBoundingClientRect();
     const { image_width: width, image_height: height } = view.reply.patches;
-    return patchAt(
-      view.home,
+    const [x, y] = [
       ((event.clientX - box.left) / box.width) * width,
       ((event.clientY - box.top) / box.height) * height,
-    );
+    ];
+    return [patchAt(view.reply.patches, x, y), view.home ? patchAt(view.home, x, y) : undefined];
   };
   canvas.addEventListener("pointermove", (event) => {
-    if (event.pointerType === "mouse") events.point(at(event));
-    else events.scrub(at(event));
+    if (event.pointerType === "mouse") events.point(...at(event));
+    else events.scrub(...at(event));
   });
   canvas.addEventListener("pointerup", (event) => {
-    const position = at(event);
-    if (event.pointerType !== "mouse" && position !== null) events.pin(position);
+    const [position, first] = at(event);
+    if (event.pointerType !== "mouse" && position !== null) events.pin(position, first);
   });
   canvas.addEventListener("pointerleave", () => events.point(null));
   canvas.addEventListener("blur", () => events.point(null));
   canvas.addEventListener("click", (event) => {
-    const position = at(event);
+    const [position, first] = at(event);
     if (position === null) events.release();
-    else events.pin(position);
+    else events.pin(position, first);
   });
   canvas.addEventListener("keydown", (event) => events.key(event.key) && event.preventDefault());
   return {

@@ -71,40 +71,57 @@ const photosFor = (model) => PHOTOS.filter((sample) => sample.isToy === Boolean(
  * @param {(fields: Partial<State>) => void} change
  */
 export function drawSamples(state, model, change) {
-  fill("photo-samples", photosFor(model), (sample) =>
-    make(
-      "button",
-      {
-        type: "button",
-        class: "sample",
-        value: sample.photo,
-        click: () => change({ photo: sample.photo, query: null }),
-      },
-      make("img", { src: `static/${sample.file}`, alt: "", width: "36", height: "36" }),
-      sample.text,
-    ),
-  );
-  fill("text-samples", model?.writer ? [] : SENTENCES, (text) =>
-    make("button", { type: "button", class: "sample", value: text, text, click: () => change({ text, query: null }) }),
-  );
-  for (const button of document.querySelectorAll("button.sample")) {
-    const { value } = /** @type {HTMLButtonElement} */ (button);
-    button.setAttribute("aria-pressed", String(value === (state.input === "photo" ? state.photo : state.text)));
-  }
+  fillPhotos("photo-samples", model, state.photo, (photo) => change({ photo, query: null }));
+  fillTexts("text-samples", model, state.text, (text) => change({ text, query: null }));
 }
 
 /**
- * Make the buttons where others are wanted; else they stay, and with them the focus.
+ * Draw the photographs that fit a model; `choose(name)` is called with the one that was clicked.
+ * @param {string} id
+ * @param {Model | null} model
+ * @param {string | null} chosen
+ * @param {(photo: string) => void} choose
+ */
+export function fillPhotos(id, model, chosen, choose) {
+  fill(id, photosFor(model), chosen, ({ photo, file, text }) =>
+    make(
+      "button",
+      { type: "button", class: "sample", value: photo, click: () => choose(photo) },
+      make("img", { src: `static/${file}`, alt: "", width: "36", height: "36" }),
+      text,
+    ),
+  );
+}
+
+/**
+ * The same of sentences.
+ * @param {string} id
+ * @param {Model | null} model
+ * @param {string} chosen
+ * @param {(text: string) => void} choose
+ */
+export function fillTexts(id, model, chosen, choose) {
+  fill(id, model?.writer ? [] : SENTENCES, chosen, (text) =>
+    make("button", { type: "button", class: "sample", value: text, text, click: () => choose(text) }),
+  );
+}
+
+/**
+ * Make the buttons where others are wanted; else they stay, and with them the focus. Show which one is chosen.
  * @template Sample
  * @param {string} id
  * @param {Sample[]} samples
+ * @param {string | null} chosen
  * @param {(sample: Sample) => HTMLButtonElement} buttonOf
  */
-function fill(id, samples, buttonOf) {
+function fill(id, samples, chosen, buttonOf) {
   const host = byId(id);
   const signature = JSON.stringify(samples);
   host.hidden = samples.length === 0;
-  if (host.dataset.signature === signature) return;
-  host.dataset.signature = signature;
-  host.replaceChildren(make("span", { class: "name", text: "Samples" }), ...samples.map(buttonOf));
+  if (host.dataset.signature !== signature) {
+    host.dataset.signature = signature;
+    host.replaceChildren(make("span", { class: "name", text: "Samples" }), ...samples.map(buttonOf));
+  }
+  for (const button of host.querySelectorAll("button"))
+    button.setAttribute("aria-pressed", String(button.value === chosen));
 }

@@ -1,9 +1,11 @@
 // What a user takes away: the picture with its title, the numbers as CSV, JSON or NumPy's .npy.
 
-/** @import { Layer, PictureView, Seen, TextView } from "../types.d.ts" */
+/** @import { Layer, PictureView, Scale, Seen, TextView, Unit } from "../types.d.ts" */
 
-import { heatTable, paintStrip, viridisTable } from "./colour.js";
+import { DASHES, paintAll } from "./arcs.js";
+import { heatTable, lineOfHead, paintStrip, viridisTable } from "./colour.js";
 import { contextOf, make } from "./dom.js";
+import { linesOf, paintLines } from "./lines.js";
 import { look } from "./numbers.js";
 import { beyondOf, ticksOf } from "./panel.js";
 import { cellOf, isText, lookerOf, prefixOf } from "./places.js";
@@ -11,11 +13,16 @@ import { unitOf } from "./scales.js";
 import { paintLabelled, placeOf } from "./text.js";
 
 const PICTURE_PIXELS = 1040;
+const NARROWEST = 560; // of a text
+const [ARCS_PIXELS, ARCS_LINE] = [620, 22];
+const FINENESS = 2; // of a text; a photo is as fine as it is in the page
 const MARGIN = 24;
-const TITLE_PIXELS = 64;
+const TITLE_PIXELS = 48;
 const STRIP_PIXELS = 16;
-const SCALE_PIXELS = 64;
+const SCALE_PIXELS = 56;
 const WIDEST_SCALE = 420;
+const LEGEND = { width: 96, height: 22 }; // of each head
+const [INK, GROUND] = ["#e6e6e6", "#101014"];
 
 /** @typedef {(PictureView & { canvas: HTMLCanvasElement })[]} Pictures Each with the canvas it is drawn on */
 
@@ -138,59 +145,154 @@ export function csv({ main, query }) {
 }
 
 /**
- * The picture, or two, as a PNG with a title; `panels` are the views that are seen.
+ * The picture, or two, as a PNG with what is seen of it: title, tokens as they are, matrix or arcs, or the photo, and each
+ * with its scale. `panels` are the views that are seen.
  * @param {Pictures} panels
  */
 export async function png(panels) {
-  const pictures = panels.map((view) => (isText(view) ? labelled(view) : view.canvas));
-  const width = pictures.reduce((sum, picture) => sum + picture.width + MARGIN, MARGIN);
-  const highest = Math.max(...pictures.map((picture) => picture.height));
-  const height = TITLE_PIXELS + highest + SCALE_PIXELS + MARGIN;
-  const canvas = new OffscreenCanvas(Math.max(width, 480), height);
+  const columns = panels.map((view) => (isText(view) ? textParts(view, panels.length) : photoParts(view)));
+  const widths = columns.map((parts) => Math.max(...parts.map((part) => part.width)));
+  const heights = columns[0].map((_, at) => Math.max(...columns.map((parts) => parts[at].height)));
+  const canvas = new OffscreenCanvas(
+    Math.max(sum(widths) + MARGIN * (widths.length + 1), 480),
+    sum(heights) + MARGIN * (heights.length + 1),
+  );
   const context = contextOf(canvas);
-  context.fillStyle = "#101014";
+  context.fillStyle = GROUND;
   context.fillRect(0, 0, canvas.width, canvas.height);
-  context.fillStyle = "#e6e6e6";
   let left = MARGIN;
-  panels.forEach((view, at) => {
-    context.font = "600 20px system-ui, sans-serif";
-    context.fillText(view.title, left, 28, pictures[at].width);
-    context.font = "16px system-ui, sans-serif";
-    context.fillText(`what ${lookerOf(view.reply, view.query)} attends to`, left, 50, pictures[at].width);
-    context.drawImage(pictures[at], left, TITLE_PIXELS);
-    drawScale(context, view, left, TITLE_PIXELS + highest + MARGIN / 2, Math.min(pictures[at].width, WIDEST_SCALE));
-    left += pictures[at].width + MARGIN;
-  });
+  for (const [column, parts] of columns.entries()) {
+    let top = MARGIN;
+    for (const [at, part] of parts.entries()) {
+      context.drawImage(part, left, top);
+      top += heights[at] + MARGIN;
+    }
+    left += widths[column] + MARGIN;
+  }
   return canvas.convertToBlob({ type: "image/png" });
 }
 
+/** @param {number[]} numbers */
+const sum = (numbers) => numbers.reduce((total, number) => total + number, 0);
+
 /**
- * Draw the scale of a picture, with what its numbers are and what lies beyond.
- * @param {OffscreenCanvasRenderingContext2D} context
- * @param {PictureView} view
- * @param {number} left
- * @param {number} top
+ * A part of the picture, as fine as it is to be.
  * @param {number} width
+ * @param {number} height
+ * @param {number} fineness
+ * @param {(context: OffscreenCanvasRenderingContext2D) => void} paint
+ * @returns {OffscreenCanvas | HTMLCanvasElement}
  */
-function drawScale(context, view, left, top, width) {
-  const table = isText(view) ? viridisTable() : heatTable(view.scale.opacity);
-  paintStrip(context, { x: left, y: top, width, height: STRIP_PIXELS }, table, !isText(view));
-  context.fillStyle = "#e6e6e6";
-  context.font = "14px system-ui, sans-serif";
-  const unit = isText(view) && view.unit.byRow ? { ...view.unit, count: 1 } : view.unit;
-  ticksOf(view.scale, unit).forEach((tick, at) => {
-    context.textAlign = /** @type {const} */ (["left", "center", "right"])[at];
-    context.fillText(tick, left + (at * width) / 2, top + STRIP_PIXELS + 16);
-  });
-  context.textAlign = "left";
-  const curve = { linear: "", sqrt: ", square root", log: ", logarithm" }[view.scale.curve];
-  const named = unit.cosine ? "cosine" : unit.count ? "weight, 1 / N is uniform" : "weight";
-  context.fillText(`${named}${curve}. ${beyondOf(view.scale, unit)}`, left, top + STRIP_PIXELS + 36, width);
+function painted(width, height, fineness, paint) {
+  const canvas = new OffscreenCanvas(Math.max(1, Math.round(width * fineness)), Math.round(height * fineness));
+  const context = contextOf(canvas);
+  context.scale(fineness, fineness);
+  paint(context);
+  return canvas;
 }
 
-/** @param {TextView} view */
-function labelled(view) {
-  const canvas = make("canvas");
-  paintLabelled(canvas, { ...view, key: null, ink: "#e6e6e6" }, placeOf(view, PICTURE_PIXELS), 2);
-  return canvas;
+/**
+ * @param {PictureView & { canvas: HTMLCanvasElement }} view
+ */
+function photoParts(view) {
+  const { width } = view.canvas;
+  const table = heatTable(view.scale.opacity);
+  /** @param {OffscreenCanvasRenderingContext2D} context */
+  const scale = (context) => drawScale(context, { ...view, table, overPhoto: true, of: "" }, width);
+  return [titled(view, width, 1), view.canvas, painted(width, SCALE_PIXELS, 1, scale)];
+}
+
+/**
+ * @param {TextView} view
+ * @param {number} count How many stand beside each other
+ */
+function textParts(view, count) {
+  const most = count > 1 ? PICTURE_PIXELS / 2 + NARROWEST / 4 : PICTURE_PIXELS;
+  const seen = { ...view, key: null, ink: INK, dark: true };
+  const body = make("canvas");
+  if (view.arcs) paintAll(body, seen, { width: Math.min(most, ARCS_PIXELS), line: ARCS_LINE, fineness: FINENESS });
+  else paintLabelled(body, seen, placeOf(seen, most), FINENESS);
+  const width = Math.max(body.width / FINENESS, NARROWEST);
+  const lines = linesOf(seen, width);
+  const table = viridisTable();
+  const ofRow = { ...seen, scale: { ...seen.scale, ...seen.rowEnd }, table, overPhoto: false, of: "tokens: " };
+  const unit = seen.unit.byRow ? { ...seen.unit, count: 1 } : seen.unit;
+  const ofMatrix = { ...seen, unit, table, overPhoto: false, of: "matrix: " };
+  return [
+    titled(seen, width, FINENESS),
+    painted(width, lines.height, FINENESS, (context) => paintLines(context, seen, lines.placed)),
+    painted(width, SCALE_PIXELS, FINENESS, (context) => drawScale(context, ofRow, width)),
+    body,
+    view.arcs
+      ? painted(width, legendHeight(seen, width), FINENESS, (context) => drawLegend(context, seen, width))
+      : painted(width, SCALE_PIXELS, FINENESS, (context) => drawScale(context, ofMatrix, width)),
+  ];
+}
+
+/**
+ * @param {PictureView} view
+ * @param {number} width
+ * @param {number} fineness
+ */
+const titled = ({ title, reply, query, unit }, width, fineness) =>
+  painted(width, TITLE_PIXELS, fineness, (context) => {
+    context.fillStyle = INK;
+    context.font = "600 20px system-ui, sans-serif";
+    context.fillText(title, 0, 18, width);
+    context.font = "16px system-ui, sans-serif";
+    const attends = unit.cosine ? "is like" : query === "all" && reply.tokens ? "attend to" : "attends to";
+    context.fillText(`what ${lookerOf(reply, query)} ${attends}`, 0, 42, width);
+  });
+
+/**
+ * Draw a scale with what its numbers are and what lies beyond; `of` names what has it.
+ * @param {OffscreenCanvasRenderingContext2D} context
+ * @param {{ scale: Scale, unit: Unit, table: Uint8ClampedArray<ArrayBuffer>, overPhoto: boolean, of: string }} what
+ * @param {number} all
+ */
+function drawScale(context, { scale, unit, table, overPhoto, of }, all) {
+  const width = Math.min(all, WIDEST_SCALE);
+  paintStrip(context, { x: 0, y: 0, width, height: STRIP_PIXELS }, table, overPhoto);
+  context.fillStyle = INK;
+  context.font = "14px system-ui, sans-serif";
+  ticksOf(scale, unit).forEach((tick, at) => {
+    context.textAlign = /** @type {const} */ (["left", "center", "right"])[at];
+    context.fillText(tick, (at * width) / 2, STRIP_PIXELS + 16);
+  });
+  context.textAlign = "left";
+  const curve = { linear: "", sqrt: ", square root", log: ", logarithm" }[scale.curve];
+  const named = unit.cosine ? "cosine" : unit.count ? "weight, 1 / N is uniform" : "weight";
+  context.fillText(`${of}${named}${curve}. ${beyondOf(scale, unit)}`, 0, STRIP_PIXELS + 36, all);
+}
+
+/**
+ * @param {TextView} view
+ * @param {number} width
+ */
+const legendHeight = ({ heads }, width) =>
+  (Math.ceil(heads.length / Math.floor(width / LEGEND.width)) + 1) * LEGEND.height;
+
+/**
+ * Draw whose arcs these are, and the weight of the widest.
+ * @param {OffscreenCanvasRenderingContext2D} context
+ * @param {TextView} view
+ * @param {number} width
+ */
+function drawLegend(context, { heads, scale, unit }, width) {
+  context.font = "14px system-ui, sans-serif";
+  const across = Math.floor(width / LEGEND.width);
+  for (const [at, head] of heads.entries()) {
+    const [left, top] = [(at % across) * LEGEND.width, Math.floor(at / across) * LEGEND.height];
+    const { colour, style } = lineOfHead(head, true);
+    context.setLineDash(DASHES[style]);
+    Object.assign(context, { strokeStyle: colour, lineWidth: 4, fillStyle: INK });
+    context.beginPath();
+    context.moveTo(left, top + 8);
+    context.lineTo(left + 28, top + 8);
+    context.stroke();
+    context.fillText(`head ${head}`, left + 34, top + 13);
+  }
+  context.fillStyle = INK;
+  const top = Math.ceil(heads.length / across) * LEGEND.height;
+  context.fillText(`the widest arcs: ${ticksOf(scale, unit)[2]}`, 0, top + 13, width);
 }

@@ -26,14 +26,22 @@ export function endOf(layer, numbers, chosen) {
 }
 
 /**
- * The furthest of the ends of pictures that are beside each other.
- * @param {{ scale: Scale }[]} views
+ * The furthest of some ends.
+ * @param {End[]} ends
+ */
+export const widest = (ends) => ends.toSorted((a, b) => b.end - a.end)[0];
+
+/**
+ * An end of numbers that are told times a count.
+ * @param {End} end
+ * @param {number} count
  * @returns {End}
  */
-export function widest(views) {
-  const [{ end, largest, percentile }] = views.map(({ scale }) => scale).sort((a, b) => b.end - a.end);
-  return { end, largest, percentile };
-}
+export const endTimes = ({ end, largest, percentile }, count) => ({
+  end: end * count,
+  largest: largest * count,
+  percentile,
+});
 
 /**
  * A percentile, between two numbers on the line from one to the other.

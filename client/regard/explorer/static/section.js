@@ -6,6 +6,7 @@
 
 import { isAbort, problemOf } from "./api.js";
 import { byId, make } from "./dom.js";
+import { Progress } from "./progress.js";
 import { adviceOn, countDown, waitOf } from "./status.js";
 
 /** What is drawn into an element of the page, and said in another whose id ends in "-status". */
@@ -20,6 +21,8 @@ export class Section {
     this.abort = new AbortController();
     /** @type {number | undefined} */
     this.timer = undefined;
+    /** @type {Progress | null} */
+    this.progress = null;
   }
 
   /**
@@ -27,16 +30,19 @@ export class Section {
    * @param {Question[]} questions
    * @param {string} waiting
    * @param {() => unknown} again
+   * @param {number | null} share Of all that this is a part of, how much has come before
    */
-  async ask(questions, waiting, again) {
+  async ask(questions, waiting, again, share = null) {
     this.abort.abort();
     clearInterval(this.timer);
     this.abort = new AbortController();
     const { signal } = this.abort;
-    if (!this.asker.findAll(questions)) this.say(make("span", { class: "spinner" }), waiting);
+    if (!this.asker.findAll(questions)) this.wait(waiting, questions[0], share);
     try {
       const replies = await this.asker.askAll(questions, signal);
-      return signal.aborted ? null : replies;
+      if (signal.aborted) return null;
+      if (share === null) this.progress?.finish();
+      return replies;
     } catch (error) {
       if (isAbort(error) || signal.aborted) return null;
       const problem = problemOf(error);
@@ -47,6 +53,21 @@ export class Section {
       if (seconds !== null) this.timer = countDown(button, seconds, again);
       return null;
     }
+  }
+
+  /**
+   * Say what is waited for, and how far it has come: of a part, how far all has.
+   * @param {string} waiting
+   * @param {Question} question
+   * @param {number | null} share
+   */
+  wait(waiting, { model, version }, share) {
+    if (share === null || !this.progress) {
+      this.progress?.end();
+      this.progress = new Progress(waiting, [this.id, model, version].join());
+    }
+    if (share !== null) this.progress.share(share);
+    this.say(make("span", { class: "spinner" }), waiting, this.progress.node);
   }
 
   /**
@@ -67,6 +88,10 @@ export class Section {
 
   /** @param {(Node | string)[]} parts */
   say(...parts) {
+    if (this.progress && !parts.includes(this.progress.node)) {
+      this.progress.end();
+      this.progress = null;
+    }
     byId(`${this.id}-status`).replaceChildren(...parts);
   }
 }

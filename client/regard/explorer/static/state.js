@@ -1,6 +1,6 @@
 // What the page shows, as one object, and as the fragment of a link. Pure.
 
-/** @import { Head, Measure, Part, Reduction, State } from "../types.d.ts" */
+/** @import { Head, Measure, Other, Reduction, State } from "../types.d.ts" */
 
 import { CURVES } from "./scales.js";
 
@@ -39,7 +39,7 @@ export const START = Object.freeze({
   layer: null, // its number; null for the last
   head: "mean", // a reduction or the number of a head
   query: null, // position that looks; "all" for the mean of all; null for the usual one
-  other: null, // { layer, head } beside it
+  other: null, // the second picture, as FOLLOWING
   words: false, // whether the maps of the labels' words are shown
   charts: false,
   curve: null, // of scales: one of CURVES; null for linear over photos, the square root between tokens
@@ -52,8 +52,23 @@ export const START = Object.freeze({
   words_only: false, // whether special tokens are left out
   reading: false, // whether a text is seen as a text, its weights as shading
   arcs: false, // whether arcs between tokens are seen in place of the matrix
+  arc_heads: /** @type {number[]} */ ([]), // of these heads at once, each in its colour; none for the chosen head alone
   overview: false, // whether every layer and head is shown
   original: false, // whether the photo is seen as it is, without the map
+});
+
+/**
+ * A second picture that is as the first in everything.
+ * @type {Readonly<Other>}
+ */
+export const FOLLOWING = Object.freeze({
+  layer: null,
+  head: null,
+  query: null, // where it is no position that belongs to the first picture's
+  model: "",
+  version: "",
+  text: "",
+  photo: null,
 });
 
 /**
@@ -79,7 +94,7 @@ export function toFragment(state) {
   add("layer", state.layer);
   add("head", state.head);
   add("query", state.query);
-  if (state.other) add("beside", `${state.other.layer}.${state.other.head}`);
+  addOther(state, add);
   add("words", state.words);
   add("charts", state.charts);
   add("curve", state.curve);
@@ -87,6 +102,7 @@ export function toFragment(state) {
   add("opacity", state.opacity);
   add("rough", !state.smooth);
   for (const flag of FLAGS) add(flag, state[flag]);
+  add("arc_heads", state.arc_heads.join("."));
   return fields.toString();
 }
 
@@ -97,13 +113,13 @@ export function toFragment(state) {
  */
 export function fromFragment(fragment) {
   const fields = new URLSearchParams(fragment.replace(/^#/, ""));
-  const [query, photo] = [fields.get("query"), fields.get("photo") ?? ""];
+  const query = fields.get("query");
   return {
     ...START,
     model: fields.get("model") ?? "",
     version: fields.get("version") ?? "",
     input: fields.has("text") ? "text" : "photo",
-    photo: /^[0-9a-f]{64}$/.test(photo) ? photo : null,
+    photo: photoOf(fields.get("photo")),
     text: fields.get("text") ?? "",
     second: fields.get("second") ?? "",
     labels: fields.get("labels") ?? "",
@@ -113,7 +129,7 @@ export function fromFragment(fragment) {
     layer: wholeOf(fields.get("layer")),
     head: headOf(fields.get("head")),
     query: query === "all" ? "all" : wholeOf(query),
-    other: otherOf(fields.get("beside")),
+    other: otherOf(fields),
     words: fields.get("words") === "true",
     charts: fields.get("charts") === "true",
     curve: named(CURVES, fields.get("curve")),
@@ -121,7 +137,23 @@ export function fromFragment(fragment) {
     opacity: numberOf(fields.get("opacity"), 1),
     smooth: fields.get("rough") !== "true",
     ...flagsOf(fields),
+    arc_heads: headsOf(fields.get("arc_heads")),
   };
+}
+
+/**
+ * @param {State} state
+ * @param {(name: string, value: string | number | null) => unknown} add
+ */
+function addOther({ input, other, query }, add) {
+  if (!other) return;
+  const { layer, head } = other;
+  if (layer !== null || head !== null) add("beside", `${layer ?? ""}.${head ?? ""}`);
+  add("beside_model", other.model);
+  add("beside_version", other.version);
+  if (input === "photo") add("beside_photo", other.photo);
+  else add("beside_text", other.text);
+  if (query !== null) add("beside_query", other.query);
 }
 
 /**
@@ -157,18 +189,53 @@ const numberOf = (text, most) =>
   /^\d{1,3}(\.\d{1,4})?$/.test(text ?? "") && Number(text) <= most ? Number(text) : null;
 
 /**
+ * A reduction or the number of a head; null for anything else.
+ * @param {string | null | undefined} text
+ * @returns {Head | null}
+ */
+const headOrNull = (text) => named(REDUCTIONS, text) ?? wholeOf(text);
+
+/**
  * A reduction or the number of a head; "mean" for anything else.
  * @param {string | null | undefined} text
  * @returns {Head}
  */
-export const headOf = (text) => named(REDUCTIONS, text) ?? wholeOf(text) ?? "mean";
+export const headOf = (text) => headOrNull(text) ?? "mean";
 
 /**
+ * Heads by their numbers, each once, in order.
  * @param {string | null} text
- * @returns {Part | null}
  */
-function otherOf(text) {
-  const [number, head] = (text ?? "").split(".");
-  const layer = wholeOf(number);
-  return layer === null ? null : { layer, head: headOf(head) };
+function headsOf(text) {
+  const heads = (text ?? "").split(".").map(wholeOf);
+  return [...new Set(heads.filter((head) => head !== null))].sort((a, b) => a - b);
 }
+
+/**
+ * The SHA-256 that a text is, else null.
+ * @param {string | null} text
+ */
+const photoOf = (text) => (/^[0-9a-f]{64}$/.test(text ?? "") ? text : null);
+
+/**
+ * The second picture that a link names, or null where it would be the first once more.
+ * @param {URLSearchParams} fields
+ * @returns {Other | null}
+ */
+function otherOf(fields) {
+  const [layer, head] = (fields.get("beside") ?? "").split(".");
+  const model = fields.get("beside_model") ?? "";
+  const other = {
+    ...{ layer: wholeOf(layer), head: headOrNull(head), query: wholeOf(fields.get("beside_query")) },
+    ...{ model, version: model ? (fields.get("beside_version") ?? "") : "" },
+    ...{ text: fields.get("beside_text") ?? "", photo: photoOf(fields.get("beside_photo")) },
+  };
+  return isFollowing(other) ? null : other;
+}
+
+/**
+ * Whether a second picture would be the first once more.
+ * @param {Other} other
+ */
+export const isFollowing = ({ layer, head, model, text, photo }) =>
+  layer === null && head === null && !model && !text && photo === null;

@@ -2,6 +2,7 @@
 
 import { isAbort, Problem, problemOf } from "./api.js";
 import { byId, make } from "./dom.js";
+import { Progress } from "./progress.js";
 
 const SLOW_SECONDS = 5;
 const AGAIN_SECONDS = 5;
@@ -97,6 +98,8 @@ export class Status {
     /** @type {number | undefined} */
     this.timer = undefined;
     this.abort = new AbortController();
+    /** @type {Progress | null} */
+    this.progress = null;
   }
 
   /**
@@ -110,33 +113,43 @@ export class Status {
   }
 
   /**
-   * Begin to wait: what for, how long already, and a way out. Ends the wait before; returns a signal of its end.
+   * Begin to wait: what for, how far it has come, and a way out. Ends the wait before; returns a signal of its end.
    * @param {string} what
    * @param {() => unknown} again
+   * @param {string} like What other waits are for the same
    * @returns {AbortSignal}
    */
-  begin(what, again) {
+  begin(what, again, like = what) {
     this.end();
     this.abort = new AbortController();
     const { signal } = this.abort;
-    const seconds = make("span", { class: "seconds", "aria-hidden": "true" });
+    const progress = new Progress(what, like);
+    this.progress = progress;
     const slow = make("span", { class: "slow" });
     const cancel = () => this.fail(new Problem("CANCELLED", "nobody waits for the answer"), again, null);
     byId("status").append(
       make("span", { class: "spinner", "aria-hidden": "true" }),
       make("span", { text: `${what} …` }),
-      seconds,
+      progress.node,
       slow,
       make("button", { type: "button", text: "Cancel", click: cancel }),
     );
     byId("view").setAttribute("aria-busy", "true");
-    const start = performance.now();
-    this.timer = setInterval(() => {
-      const passed = (performance.now() - start) / 1000;
-      seconds.textContent = `${passed.toFixed(1)} s`;
-      if (passed > SLOW_SECONDS && !slow.textContent) slow.textContent = "The server is slow or busy; still waiting.";
-    }, 100);
+    this.timer = setTimeout(() => {
+      if (progress.done === null) slow.textContent = "The server is slow or busy; still waiting.";
+    }, 1000 * SLOW_SECONDS);
     return signal;
+  }
+
+  /** What is told how much of the present work is done. */
+  told() {
+    const { progress } = this;
+    return (/** @type {number} */ share) => progress?.share(share);
+  }
+
+  /** What was waited for has come: how long it took is said the next time. */
+  came() {
+    this.progress?.finish();
   }
 
   /**
@@ -177,6 +190,7 @@ export class Status {
   end() {
     this.abort.abort();
     clearInterval(this.timer);
+    this.progress?.end();
     byId("status").replaceChildren();
     byId("problem").replaceChildren();
     byId("problem").hidden = true;

@@ -19,8 +19,18 @@ const table = viridisTable();
 /** @typedef {{ band: number, cell: number, width: number, height: number }} Place Where a matrix lies, in CSS pixels */
 
 const MAX_IMAGES = 32;
-/** @type {Map<string, { matrix: Float32Array, canvas: OffscreenCanvas }>} */
+/** @type {Map<string, OffscreenCanvas>} */
 const images = new Map();
+/** @type {WeakMap<Float32Array, number>} */
+const numbers = new WeakMap();
+let lastNumber = 0;
+
+/** @param {Float32Array} matrix */
+function numberOf(matrix) {
+  const number = numbers.get(matrix) ?? ++lastNumber;
+  numbers.set(matrix, number);
+  return number;
+}
 
 /**
  * The matrix as colours, one pixel a weight; those last drawn are kept, since pointing changes none of them.
@@ -33,12 +43,12 @@ function imageOf(layer, head, scale, unit) {
   const [, queries, keys] = layer.shape;
   const matrix = matrixOf(layer, head);
   const { curve, end } = scale;
-  const key = JSON.stringify([layer.layer, layer.kind, layer.measure, head, curve, end, Boolean(unit.byRow)]);
+  const key = [numberOf(matrix), curve, end, Boolean(unit.byRow)].join();
   const kept = images.get(key);
-  images.delete(key);
-  if (kept?.matrix === matrix) {
+  if (kept) {
+    images.delete(key);
     images.set(key, kept);
-    return kept.canvas;
+    return kept;
   }
   const canvas = new OffscreenCanvas(keys, queries);
   contextOf(canvas).putImageData(
@@ -46,7 +56,7 @@ function imageOf(layer, head, scale, unit) {
     0,
     0,
   );
-  images.set(key, { matrix, canvas });
+  images.set(key, canvas);
   for (const oldest of images.keys()) {
     if (images.size <= MAX_IMAGES) break;
     images.delete(oldest);

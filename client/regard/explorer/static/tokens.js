@@ -6,7 +6,7 @@ import { css, inkOn, viridis } from "./colour.js";
 import { make } from "./dom.js";
 import { exact, matrixOf, percent, said, topOf } from "./numbers.js";
 import { nameOf } from "./places.js";
-import { endOf, shareOf } from "./scales.js";
+import { shareOf } from "./scales.js";
 
 /** @typedef {{ point(position: number | null): void, press(position: number): void }} LineEvents */
 /** @typedef {{ node: HTMLElement, draw(view: TextView): void }} Line */
@@ -29,7 +29,7 @@ export function tokenLine(events, label) {
     node: line.node,
     draw(view) {
       shown = view;
-      const { end } = endOf(view.layer, view.row, view.scale.chosen);
+      const { end } = view.rowEnd;
       const words = view.text === null ? null : piecesOf(view.reply.tokens, view.text);
       line.node.classList.toggle("reading-view", words !== null);
       for (const [at, chip] of line.fill(view.reply.tokens).entries()) {
@@ -58,7 +58,7 @@ export function readLine(events, label) {
     node: make("div", { class: "named" }, name, line.node),
     draw(view) {
       name.textContent = view.layer.kind === "cross" ? "Read" : "Written before";
-      const { end } = endOf(view.layer, view.row, view.scale.chosen);
+      const { end } = view.rowEnd;
       for (const [at, chip] of line.fill(view.reply.tokens).entries()) {
         colour(chip, view, at, end);
         // As wide with every weight, so that the line below stays under the pointer.

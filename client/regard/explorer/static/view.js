@@ -1,7 +1,7 @@
 // Everything that shows an answer: title, who looks, one or two panels, every head.
 
-/** @import { Head, Measure, Model, Picture, PictureView, Query, Scale, Seen, State, Unit } from "../types.d.ts" */
-/** @import { ViewEvents } from "../types.d.ts" */
+/** @import { End, Head, Measure, Model, Picture, PictureEvents, PictureView, Places, Query, Scale, Seen } from "../types.d.ts" */
+/** @import { Side, SidePicture, State, Unit, ViewEvents } from "../types.d.ts" */
 
 import { HEAT_OPACITY } from "./colour.js";
 import { byId, choice, make } from "./dom.js";
@@ -10,9 +10,8 @@ import { isWritten, layerOf, layersOf } from "./measures.js";
 import { exact, joined, look, overlap, said, topOf } from "./numbers.js";
 import { Panel } from "./panel.js";
 import { isPinned, lookerOf, nameOf, prefixOf } from "./places.js";
-import { endOf, toldMatrix, unitOf, widest } from "./scales.js";
+import { endOf, endTimes, toldMatrix, unitOf, widest } from "./scales.js";
 import { headOf, REDUCTIONS } from "./state.js";
-import { carried } from "./windows.js";
 
 /**
  * A head or a reduction in words.
@@ -40,17 +39,16 @@ function looksOf({ main, query, measure }) {
   return `What ${looker} ${query === "all" && main.reply.tokens ? "attend" : "attends"} to`;
 }
 
+const darkness = window.matchMedia("(prefers-color-scheme: dark)");
 const touch = window.matchMedia("(hover: none)");
 /** What is said of these before the layer. */
 const PARTS = { cross: ["alignment"], causal: ["decoder"], weights: ["encoder"] };
 
 /**
  * The title of a picture.
- * @param {Model} model
- * @param {Picture} picture
- * @param {Measure} measure
+ * @param {SidePicture} picture
  */
-export function titleOf(model, { layer: { layer }, head }, measure) {
+export function titleOf({ side: { model, measure }, layer: { layer }, head }) {
   if (measure === "similarity") return `${model.name} · similarity after layer ${layer}`;
   if (measure === "contribution_rollout") return `${model.name} · contributions to layer ${layer} · all heads`;
   const what = measure === "rollout" ? `rollout to layer ${layer}` : `layer ${layer}`;
@@ -101,18 +99,82 @@ function scaleOf(state, { layer, reply }, numbers, query, unit) {
 }
 
 /**
- * The numbers that a picture draws: a row over patches, a whole matrix between tokens.
- * @param {Picture & { row: Float32Array, unit: Unit }} view
+ * The numbers that a picture draws: a row over patches, a whole matrix between tokens, or that of each head with arcs.
+ * @param {Picture & { row: Float32Array, unit: Unit, heads: number[] }} view
  */
-const toldNumbers = ({ layer, head, reply, row, unit }) =>
-  reply.tokens ? toldMatrix(layer, head, unit) : row.subarray(prefixOf(reply));
+function toldNumbers({ layer, head, heads, reply, row, unit }) {
+  if (!reply.tokens) return row.subarray(prefixOf(reply));
+  if (heads.length) return joined(heads.map((one) => toldMatrix(layer, one, unit)));
+  return toldMatrix(layer, head, unit);
+}
+
+/**
+ * The title of one of two pictures, and who looks in it, where that is not who looks in the other.
+ * @param {PictureView} view
+ * @param {PictureView} beside
+ */
+function titlesOf({ reply, query, title }, beside) {
+  const looker = lookerOf(reply, query);
+  const differs = looker !== lookerOf(beside.reply, beside.query);
+  return [make("strong", { text: title }), ...(differs ? [make("span", { class: "fine", text: `of ${looker}` })] : [])];
+}
+
+/**
+ * What the second picture may be of; first of all the layer of the first.
+ * @param {Side} side
+ */
+const layerOptions = ({ model, measure }) => [
+  { value: "", text: "same layer" },
+  ...layersOf(model, measure).map(({ layer }) => ({ value: String(layer), text: `layer ${layer}` })),
+];
+
+/** @param {number} count */
+const headOptions = (count) => [
+  { value: "", text: "same heads" },
+  ...[...REDUCTIONS, ...Array(count).keys()].map((head) => ({
+    value: String(head),
+    text: typeof head === "number" ? `head ${head}` : `${head} of heads`,
+  })),
+];
+
+/**
+ * How much two rows share, or why that cannot be said.
+ * @param {PictureView} first
+ * @param {PictureView} second
+ */
+function overlapOf(first, second) {
+  const [one, two] = [first.side, second.side];
+  if (one.measure !== two.measure)
+    return `${two.model.name} has no such measure: it shows another, on a scale of its own.`;
+  const input = one.state.input === "photo" ? "photo" : "text";
+  if (one.state[input] !== two.state[input]) return "Both have one scale. What is pointed at in one is shown in both.";
+  if (one.measure === "similarity") return "Cosines are no shares of 1 to compare.";
+  if (first.unit.mixed || second.unit.mixed)
+    return "Heads of these layers are mixed: their rows are no shares of 1 to compare.";
+  if (first.row.length !== second.row.length)
+    return one.model === two.model
+      ? "The two layers have grids of their own: their rows have no weights to compare."
+      : `The two models divide the ${input} in their own ways: their rows have no weights to compare.`;
+  const shared = exact(Number(overlap(first.row, second.row).toPrecision(3)));
+  return `The two rows share ${shared} of their weight (1: they are the same; 0: they attend to different places).`;
+}
 
 /** Shows one answer, or two side by side. `events`: those of a panel; head(n), query(q), release(), other(fields). */
 export class View {
   /** @param {ViewEvents} events */
   constructor(events) {
     this.events = events;
-    this.panels = [new Panel(events, "First picture"), new Panel(events, "Second picture")];
+    /** @type {PictureEvents} */
+    const ofSecond = {
+      point: (position, first) => events.point(position, first, true),
+      scrub: (position, first) => events.scrub(position, first, true),
+      cell: (query, key) => events.cell(query, key, true),
+      pin: (position, first) => events.pin(position, first, true),
+      key: events.key,
+      release: events.release,
+      arcHead: events.arcHead,
+    };
+    this.panels = [new Panel(events, "First picture"), new Panel(ofSecond, "Second picture")];
     this.grid = headGrid(events.head);
     byId("panels").append(...this.panels.map((panel) => panel.node));
     byId("heads").append(this.grid.node);
@@ -125,13 +187,15 @@ export class View {
   draw(shown) {
     byId("shown").hidden = false;
     byId("empty").hidden = true;
-    const { main, other, measure, model } = shown;
-    byId("title").textContent = titleOf(model, main, measure);
+    const { main, measure } = shown;
+    byId("title").textContent = titleOf(main);
     byId("looks").textContent = looksOf(shown);
     byId("written").textContent = main.reply.writing?.text.trim() ?? "";
     const [first, second = null] = this.viewsOf(shown);
     this.panels[0].draw(first);
-    this.panels[0].caption.replaceChildren(...(other ? [make("strong", { text: titleOf(model, main, measure) })] : []));
+    this.panels[0].caption.replaceChildren(
+      ...(second ? [make("div", { class: "title" }, ...titlesOf(first, second))] : []),
+    );
     this.panels[1].node.hidden = !second;
     byId("panels").classList.toggle("two", Boolean(second));
     if (second) this.drawSecond(first, second, shown);
@@ -153,90 +217,103 @@ export class View {
   }
 
   /**
-   * The views of what is seen; two that are compared have one scale.
-   * @param {Seen} shown
+   * The views of what is seen; two beside each other have one scale, unless they show different things.
+   * @param {Seen} seen
    */
-  viewsOf(shown) {
-    const parts = shown.other ? [shown.main, shown.other] : [shown.main];
-    const views = parts.map((part) => this.viewOf(part, shown));
-    if (views.length < 2) return views;
-    const end = endOf(shown.main.layer, joined(views.map(toldNumbers)), shown.state.clip);
-    return views.map((view) => ({ ...view, scale: { ...view.scale, ...(view.scale.common ? widest(views) : end) } }));
+  viewsOf(seen) {
+    const { main, other, beside, state } = seen;
+    const first = this.viewOf(main, seen, seen);
+    if (!other || !beside) return [first];
+    const isSamePhoto = main.side.state.photo === other.side.state.photo;
+    const views = [first, { ...this.viewOf(other, beside, seen), home: isSamePhoto ? main.reply.patches : null }];
+    if (main.side.measure !== other.side.measure) return views;
+    // In multiples of 1/N colours are those of multiples: of two models each has its own N.
+    const counts = views.map(({ unit }) => unit.count ?? 1);
+    const told = views.map(({ unit }, at) => (unit.byRow ? 1 : counts[at]));
+    /** @type {(numbers: Float32Array[], times: number[]) => End} */
+    const endOfBoth = (numbers, times) =>
+      endOf(
+        main.layer,
+        joined(numbers.map((each, at) => (times[at] === 1 ? each : each.map((number) => number * times[at])))),
+        state.clip,
+      );
+    const end = first.scale.common
+      ? widest(views.map(({ scale }, at) => endTimes(scale, told[at])))
+      : endOfBoth(views.map(toldNumbers), told);
+    const rowEnd = endOfBoth(
+      views.map(({ row }) => row),
+      counts,
+    );
+    return views.map((view, at) => ({
+      ...view,
+      rowEnd: endTimes(rowEnd, 1 / counts[at]),
+      scale: { ...view.scale, ...endTimes(end, 1 / told[at]) },
+    }));
   }
 
   /**
-   * @param {Picture} part
-   * @param {Seen} shown
+   * @param {SidePicture} part
+   * @param {Places} places
+   * @param {Seen} seen
    * @returns {PictureView}
    */
-  viewOf(part, { main, state, measure, model, query: looker, key: pointed, ground, bare }) {
-    const [home, own] = [main.reply.patches, part.reply.patches];
-    // A position is one of the first picture's grid; a layer with other windows may have another.
-    const query = part.layer.class_attention ? 0 : home && own ? (carried(home, own, looker) ?? "all") : looker;
-    const key = home && own ? carried(home, own, pointed) : pointed;
+  viewOf(part, { query: looker, key }, { state, query: first }) {
+    const { model, measure } = part.side;
+    const query = part.layer.class_attention ? 0 : looker;
     const row = look(part.layer, part.head, query);
     const mixed = isMixed(model, part.layer, measure);
     const unit = {
       ...unitOf(part.layer, query, { multiples: state.multiples, mixed }),
       cosine: measure === "similarity",
     };
-    const numbers = toldNumbers({ ...part, row, unit });
+    const [count] = part.layer.shape;
+    const heads = state.arcs && part.reply.tokens && count > 1 ? state.arc_heads.filter((head) => head < count) : [];
+    const numbers = toldNumbers({ ...part, row, unit, heads });
     return {
       ...part,
-      home,
+      home: null,
       query,
       key,
-      ground,
       row,
-      bare,
+      rowEnd: endOf(part.layer, row, state.clip),
       scale: scaleOf(state, part, numbers, query, unit),
       unit,
-      pinned: isPinned(part.reply, query) && state.query === looker,
-      title: titleOf(model, part, measure),
+      pinned: isPinned(part.reply, query) && state.query === first,
+      title: titleOf(part),
       ink: getComputedStyle(document.body).color,
-      text: state.reading && part.reply.tokens && !part.reply.writing ? state.text : null,
+      text: state.reading && part.reply.tokens && !part.reply.writing ? part.side.state.text : null,
       arcs: state.arcs,
+      heads,
+      dark: darkness.matches,
     };
   }
 
   /**
    * @param {PictureView} first
    * @param {PictureView} second
-   * @param {Seen} shown
+   * @param {Seen} seen
    */
-  drawSecond(first, second, { measure, model }) {
-    const number = second.layer.layer;
-    const signature = JSON.stringify([model.name, model.version, number, second.head, measure]);
+  drawSecond(first, second, { state }) {
+    const { model, measure } = second.side;
+    const [layer, head] = [state.other?.layer ?? null, state.other?.head ?? null];
+    const signature = JSON.stringify([model.name, model.version, layer, head, measure, second.layer.layer]);
     const { caption } = this.panels[1];
     if (caption.dataset.signature !== signature) {
       caption.dataset.signature = signature;
-      const layers = layersOf(model, measure).map(({ layer }) => ({ value: String(layer), text: `layer ${layer}` }));
-      const count = layerOf(model, measure, number).num_heads;
-      const heads = [...REDUCTIONS, ...Array(count).keys()].map((head) => ({
-        value: String(head),
-        text: typeof head === "number" ? `head ${head}` : `${head} of heads`,
-      }));
+      const count = layerOf(model, measure, second.layer.layer).num_heads;
       caption.replaceChildren(
-        choice("Layer of the second picture", layers, number, (value) => this.events.other({ layer: Number(value) })),
-        choice("Head of the second picture", heads, second.head, (value) => this.events.other({ head: headOf(value) })),
+        make("div", { class: "title" }),
+        choice("Layer of the second picture", layerOptions(second.side), layer ?? "", (value) =>
+          this.events.other({ layer: value ? Number(value) : null }),
+        ),
+        choice("Head of the second picture", headOptions(count), head ?? "", (value) =>
+          this.events.other({ head: value ? headOf(value) : null }),
+        ),
       );
     }
+    caption.firstElementChild?.replaceChildren(...titlesOf(second, first));
     this.panels[1].draw(second);
-    if (measure === "similarity") {
-      byId("overlap").textContent = "Cosines are no shares of 1 to compare.";
-      return;
-    }
-    if ([first, second].some(({ layer }) => model.layers[layer.layer]?.mixes_heads && measure === "weights")) {
-      byId("overlap").textContent = "Heads of these layers are mixed: their rows are no shares of 1 to compare.";
-      return;
-    }
-    if (first.row.length !== second.row.length) {
-      byId("overlap").textContent = "The two layers have grids of their own: their rows have no weights to compare.";
-      return;
-    }
-    const shared = exact(Number(overlap(first.row, second.row).toPrecision(3)));
-    byId("overlap").textContent =
-      `The two rows share ${shared} of their weight (1: they are the same; 0: they attend to different places).`;
+    byId("overlap").textContent = overlapOf(first, second);
   }
 
   /** @param {Seen} shown */

@@ -69,8 +69,8 @@ export function onOwnGrid(reply) {
 }
 
 /**
- * The position on another grid of the same photo that lies at the middle of this one, or of four there the first; null of
- * a class token that the other has not.
+ * The position on another grid, of the same photo or of another, that lies at the middle of this one, or of four there
+ * the first; null of a class token that the other has not, and where the network saw nothing.
  * @template {Query | null} Position
  * @param {Grid} from
  * @param {Grid} to
@@ -82,5 +82,6 @@ export function carried(from, to, position) {
   if (alike || typeof position !== "number") return position;
   if (position < from.prefix_tokens) return position < to.prefix_tokens ? position : null;
   const { x, y, width, height } = rectOf(from, position);
-  return patchAt(to, x + width * BEFORE_MIDDLE, y + height * BEFORE_MIDDLE);
+  const [across, down] = [to.image_width / from.image_width, to.image_height / from.image_height];
+  return patchAt(to, (x + width * BEFORE_MIDDLE) * across, (y + height * BEFORE_MIDDLE) * down);
 }

@@ -6,7 +6,6 @@
 
 import { Problem, write } from "./api.js";
 import { questionOf } from "./asking.js";
-import { partsOf } from "./choosing.js";
 import { byId } from "./dom.js";
 import { isWritten, measureOf } from "./measures.js";
 import { Growing } from "./writing.js";
@@ -67,6 +66,7 @@ export class Writer {
       }
       signal.throwIfAborted();
       if (!growing.end) throw new Problem("INTERNAL", "the answer ended before the text did");
+      page.status.came();
       page.asker.keep(question, growing.reply());
       this.show(model); // page.show draws nothing where another layer has to be written first
       byId("spoken").textContent = `${model.name} has written: ${growing.text}`;
@@ -102,8 +102,7 @@ export class Writer {
     const { state, asker } = this.page;
     const measure = measureOf(state, model);
     if (!isWritten(measure)) return;
-    const parts = partsOf(state, model);
-    const replies = parts.map(({ layer, head }) => {
+    const replies = this.page.sides(model).map(({ state, model, layer, head }) => {
       const question = questionOf(state, model, layer, head);
       return asker.find(question) ?? this.growing(question)?.reply([{ kind: measure, layer }]) ?? null;
     });

@@ -27,7 +27,7 @@ RESULT = {"generated_text", "total_log_probability", "finish_reason"}
 
 @pytest.fixture(scope="module")
 def models_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Of few models, since each test starts a server."""
+    """Of few models, since some tests start a server."""
     return link_models(tmp_path_factory.mktemp("models"))
 
 

@@ -105,6 +105,7 @@ def ask(request: Request, **parameters: bool | int | float | str) -> None:
         ({"measure": "entropy", "reduce": "min"}, {"measure": regard.ATTENTION_MEASURE_ENTROPY, "head_reduction": 3}),
         ({"measure": "distance", "drop_special": True}, {"measure": 3, "drop_special": True}),
         ({"keys": "1,-1", "renormalize": True}, {"keys": [1, -1], "renormalize": True}),
+        ({"statistics": "entropy, sink,induction"}, {"statistics": [1, 7, 12]}),
     ],
 )
 async def test_measures_are_the_same_by_parameters_as_in_regards_own_protocol(
@@ -273,6 +274,14 @@ BAD: dict[str, tuple[Callable[[Request], object], str]] = {
     "an unknown reduction": (
         lambda r: setattr(r.parameters["attention_reduce"], "string_param", "median"),
         r"attention_reduce\]: 'median'; expected none, mean, max or min",
+    ),
+    "an unknown statistic": (
+        lambda r: ask(r, statistics="entropy,region"),
+        r"attention_statistics\]: 'region'; expected some of entropy, distance, first",
+    ),
+    "a statistic of tokens that nobody knows": (
+        lambda r: ask(r, statistics="induction"),
+        r"parameters\[attention_statistics\]: ATTENTION_STATISTIC_INDUCTION; expected it for a text",
     ),
     "a rollout of named layers": (
         lambda r: ask(name_output(r, "attention.0"), measure="rollout"),

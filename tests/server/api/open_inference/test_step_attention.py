@@ -33,7 +33,7 @@ STEPS = {"cross_attention.1", "self_attention.2"}
 
 @pytest.fixture(scope="module")
 def models_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Of few models, since each test starts a server."""
+    """Of few models, since some tests start a server."""
     return link_models(tmp_path_factory.mktemp("models"))
 
 

@@ -439,19 +439,22 @@ async def test_scores_that_no_message_holds_are_refused(start: Serve) -> None:
         assert await refused(stub.ModelInfer(many), match) == CODES.INVALID_ARGUMENT
 
 
-@pytest.mark.parametrize("model", TOWERS)
-async def test_what_is_compared_here_may_be_larger_than_a_message(model: str, start: Serve) -> None:
+async def test_what_is_compared_here_may_be_larger_than_a_message(start: Serve) -> None:
     """The states of a text of 32 tokens, the vectors of 40 labels; not a map of 33 x 9 numbers."""
+    aligned = {
+        model: named(of_both(model, picture_of_a_point(), "dog " * 30), "map.text_similarities") for model in TOWERS
+    }
     async with start(max_message_bytes=1300) as running:
         stub = GRPCInferenceServiceStub(running.channel)
-        aligned = named(of_both(model, picture_of_a_point(), "dog " * 30), "map.text_similarities")
-        assert read(await stub.ModelInfer(aligned))["map.text_similarities"].shape == (1, 3, 3)
-        labelled = with_labels(model, ["a"] * 40, [picture_of_a_point()])
-        assert read(await stub.ModelInfer(labelled))["scores"].shape == (1, 40)
+        for model in TOWERS:
+            assert read(await stub.ModelInfer(aligned[model]))["map.text_similarities"].shape == (1, 3, 3)
+            labelled = with_labels(model, ["a"] * 40, [picture_of_a_point()])
+            assert read(await stub.ModelInfer(labelled))["scores"].shape == (1, 40)
     async with start(max_message_bytes=1200) as running:
         infer = GRPCInferenceServiceStub(running.channel).ModelInfer
         match = r"inputs\[text\]: a map of 1188 bytes; expected at most 1125 .*: a shorter text"
-        assert await refused(infer(aligned), match) == CODES.INVALID_ARGUMENT
+        for model in TOWERS:
+            assert await refused(infer(aligned[model]), match) == CODES.INVALID_ARGUMENT
 
 
 async def test_an_images_vector_counts_where_it_is_sent(

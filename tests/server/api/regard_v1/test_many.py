@@ -188,3 +188,41 @@ async def test_many_callers_of_many_texts_get_their_own(running: Running) -> Non
     for order, answer in zip(orders, answers, strict=True):
         for text, result in zip(order, answer.results, strict=True):
             np.testing.assert_allclose(read_tensor("v", result.vector), alone[text], atol=TOLERANCE)
+
+
+async def test_statistics_are_those_of_each_text_alone(running: Running) -> None:
+    """Whatever the lengths of those beside it: padding is no key, no query and no repeated token."""
+    wanted: list[Any] = [number for number in pb.AttentionStatistic.values() if number not in (0, 5, 13, 14)]
+    asked = pb.AttentionRequest(statistics=wanted)
+    answer = await running.stub.Embed(of_texts(*TEXTS, attention=asked))
+    assert answer.timings.batch_size > 1
+    for text, result in zip(TEXTS, answer.results, strict=True):
+        alone = await running.stub.Embed(api.EmbedRequest(model="tiny-text", text=text, attention=asked))
+        assert_close(result.attention, alone.attention)
+        for layer in result.attention.layers:
+            assert list(layer.statistics) == wanted
+            assert read_tensor("statistics", layer.weights).shape == (4, len(wanted))
+
+
+async def test_a_region_is_counted_in_each_input_by_itself(running: Running) -> None:
+    """A text without such characters has an error of its own; a box of a picture is in its pixels."""
+    asked = pb.AttentionRequest(statistics=[pb.ATTENTION_STATISTIC_REGION], spans=[pb.TextSpan(start=6, end=9)])
+    answer = await running.stub.Embed(of_texts("one bad mat", "a dog", attention=asked))
+    assert [result.error.code for result in answer.results] == [0, 3]
+    assert answer.results[1].error.message.startswith("texts[1]: attention.spans: 6 to 9; expected one that holds some")
+    full = await running.stub.Embed(of_texts("one bad mat", attention=pb.AttentionRequest()))
+    positions = [
+        place
+        for place, token in enumerate(full.results[0].attention.tokens.tokens)
+        if token.end > 6 and token.start < 9
+    ]
+    for layer, maps in zip(answer.results[0].attention.layers, full.results[0].attention.layers, strict=True):
+        expected = read_tensor("maps", maps.weights)[..., positions].sum(-1).mean(-1)
+        np.testing.assert_allclose(read_tensor("region", layer.weights)[:, 0], expected, atol=TOLERANCE)
+    whole = pb.AttentionRequest(
+        statistics=[pb.ATTENTION_STATISTIC_REGION, pb.ATTENTION_STATISTIC_SPECIAL],
+        boxes=[pb.Box(left=0, top=0, right=10**6, bottom=10**6)],
+    )
+    pictures = await running.stub.Classify(of_images(CLOTHING[0], attention=whole))
+    for layer in pictures.results[0].attention.layers:
+        np.testing.assert_allclose(read_tensor("both", layer.weights).sum(-1), 1, atol=TOLERANCE)

@@ -251,7 +251,7 @@ BAD = [
     (api.EmbedRequest(model="nope", text="x"), "NOT_FOUND", "model: 'nope' is not served; expected one of fashion"),
     (api.EmbedRequest(text="x"), "INVALID_ARGUMENT", "model: empty; expected one of fashion, tiny-text"),
     (api.EmbedRequest(model="fashion", version="9", image=b"x"), "NOT_FOUND", "version: '9' of fashion"),
-    (api.EmbedRequest(model="tiny-text"), "INVALID_ARGUMENT", "input: neither image nor text"),
+    (api.EmbedRequest(model="tiny-text"), "INVALID_ARGUMENT", "input: neither image, text nor token_ids"),
     (api.EmbedRequest(model="tiny-text", text=""), "INVALID_ARGUMENT", "text: empty"),
     (api.EmbedRequest(model="tiny-text", image=b"x"), "FAILED_PRECONDITION", "image: tiny-text takes no images"),
     (api.EmbedRequest(model="fashion", text="x"), "FAILED_PRECONDITION", "text: fashion takes no text"),

@@ -16,6 +16,7 @@ from tests.server.conftest import Running
 openai = pytest.importorskip("openai")
 
 MODEL, TEXTS = "tiny-text", ["the cat sat", "a dog"]
+INPUT = "a string, a list of strings, a list of token ids, or a list of such lists"
 
 
 async def ask(running: Running, call: Callable[[Any], Any]) -> Any:
@@ -40,6 +41,17 @@ async def test_vectors_are_those_of_embed(running: Running) -> None:
     tokens = sum(one.num_tokens for one in expected.results)
     assert (found.model, found.usage.prompt_tokens, found.usage.total_tokens) == (MODEL, tokens, tokens)
     assert tokens == 3 + 2 + 2 * 2
+
+
+@pytest.mark.parametrize("given", [[[4, 6, 8], [5, 7]], [[2, 4, 6, 8, 3], [5, 7]], [4, 6, 8]])
+async def test_ids_of_tokens_are_read_as_the_texts_that_they_spell(running: Running, given: Any) -> None:
+    """With their special tokens or without; several texts or one."""
+    texts = TEXTS if isinstance(given[0], list) else TEXTS[:1]
+    expected = await ask(running, lambda client: client.embeddings.create(model=MODEL, input=texts))
+    found = await ask(running, lambda client: client.embeddings.create(model=MODEL, input=given))
+    assert (found.usage, len(found.data)) == (expected.usage, len(texts))
+    for one, other in zip(found.data, expected.data, strict=True):
+        np.testing.assert_allclose(one.embedding, other.embedding, atol=1e-6)
 
 
 @pytest.mark.parametrize("how", ["float", "base64"])
@@ -68,11 +80,22 @@ async def test_the_models_are_listed(running: Running) -> None:
     ("given", "words"),
     [
         ({"input": ["the cat", " "]}, "input[1]: "),
-        ({"input": [[1, 2]]}, "input: a list of 1, of ids of tokens; expected texts"),
-        ({"input": [1, 2]}, "input: a list of 2, of ids of tokens; expected texts"),
-        ({"input": []}, "input"),
+        ({"input": []}, "input: 0 of them; expected 1 to 256"),
         ({"input": ["a", 7]}, "input[1]: 7; expected a string"),
-        ({"input": 7}, "input: 7; expected a list"),
+        ({"input": 7}, f"input: 7; expected {INPUT}"),
+        ({"input": True}, f"input: true; expected {INPUT}"),
+        ({"input": {"text": "a"}}, f"input: an object of 1; expected {INPUT}"),
+        ({"input": None}, f"input: missing; expected {INPUT}"),
+        ({"input": [1.5]}, "input[0]: 1.5; expected a string or a list of token ids"),
+        ({"input": [7, "a"]}, "input[1]: 'a'; expected a token id, a whole number from 0 on"),
+        ({"input": [[7], "a"]}, "input[1]: 'a'; expected a list of token ids"),
+        ({"input": [[7, True]]}, "input[0][1]: true; expected a token id"),
+        ({"input": [[7, -1]]}, "input[0][1]: -1; expected a token id"),
+        ({"input": [2**32]}, "input[0]: 4294967296; expected a token id"),
+        ({"input": [[6], []]}, "input[1]: empty; expected a text with something in it"),
+        ({"input": [[6], [6, 160]]}, "input[1]: id 160; expected ids of the model's own tokenizer, up to 159"),
+        ({"input": [6, 7, 2, 3]}, "input[0]: 4 ids, of which it would make others from the 3. on; expected those that"),
+        ({"input": [6], "model": "fashion"}, "fashion"),
         ({"encoding_format": "int8"}, "encoding_format: 'int8'; expected float or base64"),
         ({"dimensions": 7}, "tiny-text"),
         ({"dimensions": -1}, "dimensions"),

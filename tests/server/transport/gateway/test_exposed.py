@@ -122,6 +122,45 @@ async def test_a_handshake_that_does_not_come_ends_the_connection(
         await raw.close()
 
 
+async def test_handshakes_that_do_not_come_keep_nobody_out(start: Serve, tmp_path: Path) -> None:
+    """They count as connections do, and the oldest give way; connections that are open do not."""
+    pki = Pki(trustme.CA(), tmp_path)
+    pki.issue()
+    context = ssl.create_default_context()
+    pki.authority.configure_trust(context)
+    async with start(http=HTTP, max_connections=3, **pki.settings) as running:
+        address = running.started.http_address
+        async with client_of(running, context=context) as client:
+            assert (await client.get("/v2/health/live")).status_code == 200
+            silent = [await Raw.dial(address) for _ in range(10)]
+            for raw in silent[:-2]:
+                assert await asyncio.wait_for(raw.reader.read(), 60) == b""
+            async with client_of(running, context=context) as other, client_of(running, context=context) as third:
+                for one in (other, client, third, other, client):
+                    assert (await one.get("/v2/health/live")).status_code == 200
+                for raw in silent:
+                    assert await asyncio.wait_for(raw.reader.read(), 60) == b""
+                beyond = await Raw.dial(address)
+                assert await asyncio.wait_for(beyond.reader.read(), 60) == b""
+                assert (await client.get("/v2/health/live")).status_code == 200
+        for raw in (*silent, beyond):
+            await raw.close()
+
+
+async def test_a_stop_waits_for_no_handshake(start: Serve, tmp_path: Path) -> None:
+    """Nor are those taken that come later."""
+    pki = Pki(trustme.CA(), tmp_path)
+    pki.issue()
+    async with start(http=HTTP, **pki.settings) as running:
+        raw = await Raw.dial(running.started.http_address)
+        running.stop.set()
+        assert await asyncio.wait_for(raw.reader.read(), 60) == b""
+        await running.task
+        with pytest.raises(ConnectionError):
+            await Raw.dial(running.started.http_address)
+        await raw.close()
+
+
 async def test_who_calls_may_be_known_by_a_certificate(start: Serve, tmp_path: Path) -> None:
     """And who has none is not let in."""
     authority = trustme.CA()

@@ -1,0 +1,98 @@
+// Tokens in lines on a canvas, as tokens.js shows them in the page: for pictures that are taken away.
+
+/** @import { Rect, TextView } from "../types.d.ts" */
+
+import { css, inkOn, viridis } from "./colour.js";
+import { contextOf } from "./dom.js";
+import { percent, said } from "./numbers.js";
+import { shareOf } from "./scales.js";
+import { piecesOf } from "./tokens.js";
+
+/** @typedef {{ text: string, small: string, ground: import("../types.d.ts").Colour | null, looks: boolean }} Chip */
+
+const CHIP = { font: "15px ui-monospace, Menlo, Consolas, monospace", small: "11px system-ui, sans-serif", high: 38 };
+const READ = { font: "16px Georgia, serif", high: 24 };
+const [GAP, AROUND] = [5, 16];
+
+/**
+ * The lines of a text: its tokens, or the text as it is read; of one that is written, those that were read and those that
+ * were written.
+ * @param {TextView} view
+ * @returns {Chip[][]}
+ */
+function chipsOf({ reply, row, rowEnd, scale, unit, query, text }) {
+  const pieces = text === null ? null : piecesOf(reply.tokens, text);
+  const writes = Boolean(reply.writing);
+  const tokens = reply.tokens.map((token, at) => ({
+    text: pieces ? pieces[at] : token.text,
+    small: said(row[at], unit),
+    ground: viridis(shareOf({ ...scale, end: rowEnd.end }, row[at])),
+    looks: !writes && query === at,
+  }));
+  const written = (reply.writing?.tokens ?? []).map((token, at) => ({
+    ...{ text: token.text, small: percent(Math.exp(token.log_probability)), ground: null, looks: query === at },
+  }));
+  return writes ? [tokens, written] : [tokens];
+}
+
+/**
+ * Where the tokens of a view lie in lines of a width, and how high all of them are.
+ * @param {TextView} view
+ * @param {number} width
+ */
+export function linesOf(view, width) {
+  const context = contextOf(new OffscreenCanvas(1, 1));
+  const reads = view.text !== null;
+  const { high } = reads ? READ : CHIP;
+  /** @type {(Chip & Rect)[]} */
+  const placed = [];
+  let [x, y] = [0, 0];
+  const next = () => {
+    [x, y] = [0, y + high + GAP];
+  };
+  for (const chips of chipsOf(view)) {
+    if (x > 0) next();
+    for (const chip of chips) {
+      context.font = reads ? READ.font : CHIP.font;
+      const own = context.measureText(chip.text).width;
+      context.font = CHIP.small;
+      const wide = Math.min(width, reads ? own : AROUND + Math.max(own, context.measureText(chip.small).width));
+      if (x > 0 && x + wide > width) next();
+      placed.push({ ...chip, x, y, width: wide, height: high });
+      x += wide + (reads ? 0 : GAP);
+    }
+  }
+  return { placed, height: y + high };
+}
+
+/**
+ * @param {OffscreenCanvasRenderingContext2D} context
+ * @param {TextView} view
+ * @param {(Chip & Rect)[]} placed
+ */
+export function paintLines(context, { ink, text }, placed) {
+  for (const { text: word, small, ground, looks, x, y, width, height } of placed) {
+    context.fillStyle = ground ? css(ground) : "transparent";
+    context.strokeStyle = ink;
+    context.lineWidth = 2;
+    context.beginPath();
+    if (text === null) context.roundRect(x + 1, y + 1, width - 2, height - 2, 6);
+    else context.rect(x, y, width, height);
+    if (ground) context.fill();
+    if (looks || !ground) {
+      context.globalAlpha = looks ? 1 : 0.35;
+      context.stroke();
+      context.globalAlpha = 1;
+    }
+    Object.assign(context, { fillStyle: ground ? inkOn(ground) : ink, textBaseline: "middle" });
+    if (text === null) {
+      Object.assign(context, { textAlign: "center", font: CHIP.font });
+      context.fillText(word, x + width / 2, y + 14, width);
+      context.font = CHIP.small;
+      context.fillText(small, x + width / 2, y + 29, width);
+    } else {
+      Object.assign(context, { textAlign: "left", font: READ.font });
+      context.fillText(word, x, y + height / 2, width);
+    }
+  }
+}

@@ -1,0 +1,174 @@
+"""How heads differ between two studies: of two data sets, or of two versions of a model on one."""
+
+import csv
+import io
+import itertools
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import NormalDist
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from regard import checks
+from regard.attention import Statistic
+from regard.study.folder import put
+from regard.study.moments import Moments
+from regard.study.results import Study
+
+_LEVEL = 0.95
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Change:
+    """How one head's number changed.
+
+    Attributes:
+        statistic: Which number.
+        layer: Which layer, from 0.
+        head: Which of its heads; None where a layer has one number for all.
+        before: Its mean in the first study.
+        after: Its mean in the second.
+        effect: The difference in standard deviations.
+        low: Where the effect's 95 % interval begins.
+        high: Where it ends.
+        is_clear: Whether the interval leaves out 0 when it is widened for as many comparisons as there are.
+    """
+
+    statistic: Statistic
+    layer: int
+    head: int | None
+    before: float
+    after: float
+    effect: float
+    low: float
+    high: float
+    is_clear: bool
+
+
+@dataclass(frozen=True, eq=False)
+class Drift:
+    """How heads differ between two studies.
+
+    Attributes:
+        before: The first.
+        after: The second.
+        is_paired: Whether both are of the same inputs: then the differences of each input count.
+        effect: Difference of the means over the pooled standard deviation, Hedges' g; [layer, head, statistic], NaN
+            where there is no number.
+        low: Where its 95 % interval begins.
+        high: Where it ends.
+        is_clear: Whether an interval that is widened for all these comparisons (Bonferroni) leaves out 0.
+    """
+
+    before: Study
+    after: Study
+    is_paired: bool
+    effect: Floats
+    low: Floats
+    high: Floats
+    is_clear: NDArray[np.bool_]
+
+    def changes(self, statistic: Statistic | None = None) -> list[Change]:
+        """Return each head's change, the largest effect first, whatever its sign.
+
+        Args:
+            statistic: Only of this; None for all.
+
+        Raises:
+            InvalidArgument: The studies have no such statistic.
+        """
+        columns = range(len(self.after.statistics)) if statistic is None else [self.after.column(statistic)]
+        found = [
+            self._change((at, place, column), layer, head)
+            for column in columns
+            for at, (layer, heads) in enumerate(self.after.layers)
+            for place, head in enumerate(heads)
+            if not np.isnan(self.effect[at, place, column])
+        ]
+        return sorted(found, key=lambda one: -abs(one.effect))
+
+    def _change(self, where: tuple[int, int, int], layer: int, head: int | None) -> Change:
+        return Change(
+            statistic=self.after.statistics[where[2]],
+            layer=layer,
+            head=head,
+            before=float(self.before.moments.mean[where]),
+            after=float(self.after.moments.mean[where]),
+            effect=float(self.effect[where]),
+            low=float(self.low[where]),
+            high=float(self.high[where]),
+            is_clear=bool(self.is_clear[where]),
+        )
+
+    def write(self, path: Path | str) -> None:
+        """Write drift.csv: a row a change, in their order."""
+        held = io.StringIO()
+        rows = csv.writer(held, lineterminator="\n")
+        rows.writerow(["statistic", "layer", "head", "before", "after", "effect", "low", "high", "clear"])
+        for one in self.changes():
+            numbers = (one.before, one.after, one.effect, one.low, one.high)
+            rows.writerow([one.statistic, one.layer, one.head, *(f"{number:.7g}" for number in numbers), one.is_clear])
+        put(Path(path), held.getvalue().encode())
+
+
+def compare(before: Study, after: Study) -> Drift:
+    """Compare two studies, head by head.
+
+    The effect is Hedges' g (Hedges 1981): the difference of the means over the pooled standard deviation, corrected for
+    small samples. Its variance is (n1 + n2) / (n1 n2) + g^2 / (2 (n1 + n2)) (Hedges and Olkin 1985, chapter 5); of the
+    same inputs, that of the mean difference over the pooled variance, and g^2 / (2 (n1 + n2)).
+
+    Args:
+        before: The first study.
+        after: The second, of the same statistics, layers and heads.
+
+    Raises:
+        InvalidArgument: Statistics, layers or heads differ.
+    """
+    for name in ("statistics", "layers"):
+        if (found := getattr(after, name)) != (expected := getattr(before, name)):
+            raise checks.invalid(f"{after.path}: {name}", found, f"{expected}, as {before.path} has them")
+    pairs = itertools.zip_longest(before.folder.names(), after.folder.names())
+    is_paired = before.num_inputs == after.num_inputs and all(one == other for one, other in pairs)
+    first, second = before.moments, after.moments
+    total = first.count + second.count
+    freedom = np.maximum(total - 2, 1)
+    pooled = np.sqrt((first.squares + second.squares) / freedom)
+    correction = 1 - 3 / (4 * freedom - 1)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        effect = np.where(pooled > 0, (second.mean - first.mean) / pooled, 0) * correction
+        if is_paired:
+            apart = _differences(before, after)
+            squared = apart.variance / apart.count / pooled**2
+        else:
+            squared = total / (first.count * second.count)
+        error = np.sqrt(np.where(pooled > 0, squared, 0) + effect**2 / (2 * total))
+    known = (first.count > 1) & (second.count > 1)
+    effect = np.where(known, effect, np.nan)
+    comparisons = max(int(known.sum()), 1)
+    width, wide = _deviations(1), _deviations(comparisons)
+    is_clear = known & (np.abs(effect) > wide * error)
+    return Drift(before, after, is_paired, effect, effect - width * error, effect + width * error, is_clear)
+
+
+def _differences(before: Study, after: Study) -> Moments:
+    found = Moments(after.folder.shape)
+    for first, second in zip(before.folder.parts(), after.folder.parts(), strict=True):
+        found.add(second.astype(np.float64) - first)
+    return found
+
+
+def _deviations(comparisons: int) -> float:
+    """How many standard errors an interval is wide on each side, for so many comparisons together."""
+    return NormalDist().inv_cdf(1 - (1 - _LEVEL) / 2 / comparisons)
+
+
+def shown(change: Change) -> dict[str, Any]:
+    """A change as a page tells it."""
+    where = f"layer {change.layer}" + ("" if change.head is None else f", head {change.head}")
+    interval = f"{change.effect:+.2f} [{change.low:+.2f}, {change.high:+.2f}]"
+    return {"where": where, "means": f"{change.before:.3g} to {change.after:.3g}", "effect": interval}
