@@ -12,6 +12,7 @@ from server.api.open_inference import open_inference_pb2 as oip
 from server.api.open_inference.open_inference_pb2_grpc import GRPCInferenceServiceStub
 from server.api.regard_v1.tensors import read_tensor
 from server.auth.quota import Quota
+from tests.golden import GOLDEN_WINDOWS
 from tests.server.api.reference import TOLERANCE
 from tests.server.api.towers import link_models, picture
 from tests.server.asking import refused, samples
@@ -28,8 +29,10 @@ SIDES = [
 
 @pytest.fixture(scope="module")
 def models_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Models of two towers, and others."""
-    return link_models(tmp_path_factory.mktemp("models"))
+    """Models of two towers, and others, one of which does not explain similarities."""
+    folder = link_models(tmp_path_factory.mktemp("models"))
+    (folder / "tiny-swin").symlink_to(GOLDEN_WINDOWS / "tiny-swin")
+    return folder
 
 
 def asked(model: str, first: api.CompareInput, second: api.CompareInput, **wanted: bool) -> api.CompareRequest:
@@ -160,8 +163,8 @@ async def test_pairs_are_computed_in_runs_of_a_bounded_size(start: Serve) -> Non
             grpc.StatusCode.INVALID_ARGUMENT,
         ),
         (
-            asked("fashion", api.CompareInput(image=PHOTO), api.CompareInput(image=PHOTO)),
-            "relevance: fashion was exported without relevance of similarities; expected a model with",
+            asked("tiny-swin", api.CompareInput(image=PHOTO), api.CompareInput(image=PHOTO)),
+            "relevance: tiny-swin was exported without relevance of similarities; expected a model with",
             grpc.StatusCode.FAILED_PRECONDITION,
         ),
     ],
@@ -179,7 +182,8 @@ async def test_a_model_says_whether_it_explains_similarities(running: Running) -
     models = {one.name: one for one in (await running.stub.ListModels(api.ListModelsRequest())).models}
     assert models["tiny-text"].can_explain_similarity
     assert models["tiny-clip"].can_explain_similarity
-    assert not models["fashion"].can_explain_similarity
+    assert models["fashion"].can_explain_similarity
+    assert not models["tiny-swin"].can_explain_similarity
 
 
 async def test_what_is_compared_is_counted_once_by_its_graph(running: Running) -> None:
