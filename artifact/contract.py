@@ -21,6 +21,8 @@ PLAIN_GRAPH, TAPPED_GRAPH, WEIGHTS_FILE = "model.onnx", "attention.onnx", "weigh
 CONTRIBUTIONS_GRAPH = "contributions.onnx"  # the plain graph with what each position adds to each other
 HIDDEN_GRAPH = "hidden.onnx"  # the plain graph with what enters and leaves each layer
 RELEVANCE_GRAPH = "relevance.onnx"  # the plain graph with what each position did for a score
+SIMILARITY_GRAPH = "similarity.onnx"  # the same for a similarity: the vector's numbers times those of another
+PARTS_GRAPH = "parts.onnx"  # the plain graph with what one position of each row adds to the vector
 LOWERED_GRAPH = "attention.lowered.onnx"  # the tapped graph with eager attention
 DECODER_GRAPH = "decoder.onnx"  # one step of the decoder, for one token of each row
 LOWERED_DECODER_GRAPH = "decoder.lowered.onnx"  # the same of operators that every provider has
@@ -395,6 +397,21 @@ class RelevanceContract(_Part):
         return ("gradient", "integrated-gradients") if self.graph == "gradient" else (self.graph,)
 
 
+class SimilarityContract(_Part):
+    """What similarity and parts graph give of a vector, by Libra (see export/relevance).
+
+    Attributes:
+        relevance: Of the similarity graph; the weights are another input's vector.
+        chosen: An input of the parts graph, int64 [batch]: a position of each row, counted from 0. One below 0, and a
+            request without it, asks for what belongs to no position.
+        part: Its output, float32 [batch, dim]: what that adds to the vector. All parts of an input sum to it.
+    """
+
+    relevance: RelevanceContract
+    chosen: str
+    part: str
+
+
 class DerivedAxis(_Part):
     """How many positions a network makes of those of an input: (n + offset) // unit, as convolutions do.
 
@@ -461,6 +478,7 @@ class Contract(_Part):
             as the embedding is, into the space of both towers, but not normalised; its layer is the last.
         relevance: Of the graph by Libra; None where there is none.
         other_relevance: Of those by other methods.
+        similarity: Of the embedding; None where its similarities cannot be explained.
         limits: Most positions of symbolic axes, by name.
         derived_axes: Axes of outputs whose size follows from an input's.
         precision: What the graphs compute in; their inputs and outputs are the same for all.
@@ -489,6 +507,7 @@ class Contract(_Part):
     projected: HiddenStateContract | None = None
     relevance: RelevanceContract | None = None
     other_relevance: tuple[RelevanceContract, ...] = ()
+    similarity: SimilarityContract | None = None
     patches: PatchContract | None = None
     precision: Precision = "float32"
     limits: dict[str, int] = {}
@@ -546,6 +565,11 @@ class Contract(_Part):
         return (*([self.relevance] if self.relevance else []), *self.other_relevance)
 
     @property
+    def explaining_files(self) -> list[str]:
+        """Of the relevance graphs, and of those of similarities."""
+        return [*(one.file for one in self.explained), *([SIMILARITY_GRAPH, PARTS_GRAPH] if self.similarity else [])]
+
+    @property
     def label_methods(self) -> dict[RelevanceMethod, RelevanceContract]:
         """By which methods it can say what each position did for a label's logit, and the graph of each."""
         graphs = [one for one in self.explained if one.output == "logits"] if self.labels else []
@@ -582,8 +606,10 @@ class Contract(_Part):
                 axes[layer.value_norms] = (BATCH_AXIS, layer.num_heads, layer.key_axis)
             if layer.contribution:
                 axes[layer.contribution] = (BATCH_AXIS, layer.query_axis, layer.key_axis)
-        for why in self.explained:
+        for why in (*self.explained, *([self.similarity.relevance] if self.similarity else [])):
             axes |= dict.fromkeys(why.outputs, (BATCH_AXIS,)) | {why.positions: (BATCH_AXIS, why.position_axis)}
+        if self.similarity and self.embedding:
+            axes[self.similarity.part] = (BATCH_AXIS, self.embedding.dim)
         return axes | {state.output: (BATCH_AXIS, state.position_axis, state.dim) for state in self.hidden_outputs}
 
     @model_validator(mode="after")
@@ -596,6 +622,9 @@ class Contract(_Part):
         if self.embedding and self.embedding.output not in outputs:
             raise ValueError(f"embedding.output: {self.embedding.output!r} is no output")
         self._check_relevance(outputs)
+        if self.similarity and (self.embedding is None or self.embedding.output != self.similarity.relevance.output):
+            found = self.similarity.relevance.output
+            raise ValueError(f"similarity.relevance.output: {found!r}; expected that of embedding")
         if self.late:
             self._check_late(self.late)
         if self.generation:

@@ -43,6 +43,7 @@ from export.reach import Reach
 from export.references import Reference, reference_of, reference_of_graph
 from export.room import check_room
 from export.served import GRAPHS, check_loads
+from export.similarity import write_similarity
 from export.sources import Source
 from export.tapping.contributions import tap_contributions
 from export.tapping.packed import part_packed_attention
@@ -146,7 +147,8 @@ def build(
             reference = _reference(source, written)
             checks = verify(reference, staging, source.traits, written, precise.precision)
         explained = _explain(source, written, staging, precise, relevance, report)
-        written, checks = replace(written, relevance=explained.contracts), checks + explained.checks
+        written = replace(written, relevance=explained.contracts, similarity=explained.similarity)
+        checks += explained.checks
         if source.writing:
             report("verifying a step of the decoder")
             checks += verify_steps(source.writing, source.traits, staging)
@@ -271,14 +273,18 @@ def _explain(
     wanted: Sequence[RelevanceGraph],
     report: Callable[[str], None],
 ) -> Explained:
-    """Write relevance graphs, of what is computed in float32 and does not write."""
+    """Write the graphs that explain scores and similarities, of what is computed in float32 and does not write."""
     if precise.precision != "float32" or source.writing or not wanted:
         return Explained()
     report("explaining")
     tapped = folder / (LOWERED_GRAPH if (folder / LOWERED_GRAPH).exists() else TAPPED_GRAPH)
     lowered = onnx.load_model(tapped, load_external_data=False)
     reach = Reach(source.traits, written.axes, written.derived)
-    return write_relevance(Base(source, written.plain, lowered, written.taps, reach, folder), wanted, report)
+    base = Base(source, written.plain, lowered, written.taps, reach, folder)
+    found = write_relevance(base, wanted, report)
+    if "libra" in wanted:
+        write_similarity(base, found, report)
+    return found
 
 
 def _write_hidden(

@@ -11,8 +11,10 @@ from artifact.contract import (
     CONTRIBUTIONS_GRAPH,
     HIDDEN_GRAPH,
     LOWERED_GRAPH,
+    PARTS_GRAPH,
     PLAIN_GRAPH,
     SEQUENCE_AXIS,
+    SIMILARITY_GRAPH,
     TAPPED_GRAPH,
     Precision,
 )
@@ -25,7 +27,8 @@ from export.probe import Axes, is_attention
 from export.queries import choose_queries
 from export.reach import Reach
 from export.references import Reference
-from export.relevance.graph import POSITIONS, REST, SCORE
+from export.relevance.graph import POSITIONS, REST, SCORE, WEIGHTS
+from export.relevance.parts import CHOSEN, PART
 from export.session import run_session
 from export.traits import Feed, Traits
 from server.errors import first_line
@@ -57,6 +60,7 @@ LIMITS: dict[Precision, Limits] = {
     "int8": Limits(torch=None, plain=1e-5, row_sum=1e-5, alone=5e-2, lowered=5e-2),
 }
 ALONE = "row alone"
+_SEED = 0
 _BESIDE = (CONTRIBUTIONS_GRAPH, HIDDEN_GRAPH)  # beside the plain and the tapped graph
 
 
@@ -121,7 +125,7 @@ def compare_relevance(graphs: Graphs, name: str, case: Case) -> Iterator[Differe
     """Yield how a relevance graph differs from the plain one in one case, and how far it is from adding up if it is to.
 
     Args:
-        graphs: The plain one and that.
+        graphs: The plain one and that; beside a parts graph that of the similarity, with which it is compared.
         name: Its file.
         case: What both are run on.
     """
@@ -129,6 +133,8 @@ def compare_relevance(graphs: Graphs, name: str, case: Case) -> Iterator[Differe
     yield from _compare_plain(graphs.sessions[name], graphs, from_plain, found, case)
     if REST in found:
         yield _check_complete(graphs, found, case)
+    if name == PARTS_GRAPH:
+        yield from _check_parts(graphs, found[PART], case)
 
 
 def _check_complete(graphs: Graphs, found: Mapping[str, Array], case: Case) -> Difference:
@@ -138,6 +144,21 @@ def _check_complete(graphs: Graphs, found: Mapping[str, Array], case: Case) -> D
     return Difference(
         SCORE, "adds up", max_abs(total, found[SCORE]), scale, scale * graphs.limits.plain, case.positions
     )
+
+
+def _check_parts(graphs: Graphs, rest: Array, case: Case) -> Iterator[Difference]:
+    """How far parts times the numbers of another vector are from the relevance that positions have for these."""
+    weights = np.random.default_rng(_SEED).standard_normal(rest.shape).astype(np.float32)
+    told = run(graphs.sessions[SIMILARITY_GRAPH], {**case.feed, WEIGHTS: weights})
+    positions, rows = told[POSITIONS], np.arange(len(rest))
+    chosen = rows % np.array(case.lengths or positions.shape[1])
+    part = run(graphs.sessions[PARTS_GRAPH], {**case.feed, CHOSEN: chosen})[PART]
+    scale = max(1.0, float(np.abs(positions).sum(1).max(initial=0)))
+    limit = scale * graphs.limits.plain
+    for found, expected in ((part, positions[rows, chosen]), (rest, told[REST])):
+        yield Difference(
+            PART, "as relevance", max_abs((found * weights).sum(1), expected), scale, limit, case.positions
+        )
 
 
 def compare_served(graphs: Graphs, name: str, found: Mapping[str, Array], case: Case) -> Iterator[Difference]:

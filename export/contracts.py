@@ -15,6 +15,7 @@ from artifact.contract import (
     HiddenStateContract,
     PatchContract,
     RelevanceContract,
+    SimilarityContract,
     TensorContract,
     TextContract,
     WindowContract,
@@ -46,6 +47,7 @@ class Written:
         states: The hidden states that the hidden graph gives; none where there is no such graph.
         projected: What it gives besides, of a tower; see Contract.
         relevance: What the relevance graphs give.
+        similarity: What similarity and parts graph give; None where there are none.
     """
 
     plain: ModelProto
@@ -57,6 +59,7 @@ class Written:
     states: tuple[HiddenStateContract, ...] = ()
     projected: HiddenStateContract | None = None
     relevance: tuple[RelevanceContract, ...] = ()
+    similarity: SimilarityContract | None = None
 
 
 def make_contract(source: Source, written: Written, folder: Path, version: int) -> Contract:
@@ -93,6 +96,7 @@ def _describe(source: Source, written: Written, folder: Path, version: int) -> C
         projected=written.projected,
         relevance=next((one for one in written.relevance if one.graph == "libra"), None),
         other_relevance=tuple(one for one in written.relevance if one.graph != "libra"),
+        similarity=written.similarity,
         patches=patches,
         limits={axis: traits.limit(axis) for axis in traits.axes},
         derived_axes=written.derived,

@@ -311,7 +311,7 @@ class Server:
         workers = self._workers
         cache = ResponseCache(scheduler.submit, scheduler.submit_all, config.cache_bytes, metrics)
         inputs = _input_limits(config)
-        attention = AttentionLimits(config.max_answer_bytes, config.max_attention_bytes)
+        attention = AttentionLimits(config.max_answer_bytes, config.max_attention_bytes, config.max_pair_tokens)
         samples = AttentionSamples(scheduler.compute_spare, workers, attention, metrics)
         pipeline = Pipeline(workers, self._decoders, cache, inputs, attention, metrics, self._tracing, samples)
         limits = GenerationLimits(config.max_beams, config.max_answer_bytes)

@@ -194,6 +194,13 @@ class Config(BaseSettings):
         description="Most bytes of attention weights computed at once; larger requests are refused "
         "with INVALID_ARGUMENT.",
     )
+    max_pair_tokens: int = Field(
+        2**14,
+        ge=1,
+        description="Most tokens or patches in all runs that Compare takes for the pairs of one input, which runs once "
+        "for each of its tokens and once more; beyond it the request is refused with INVALID_ARGUMENT. 16384 are 127 "
+        "tokens.",
+    )
     max_queue_size: int = Field(
         1024,
         ge=1,

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     )
     from regard.attention import Attention, AttentionRequest, AttentionWindow, Box, LayerAttention, PatchGrid, Token
     from regard.client import Client
+    from regard.comparison import Comparison, SimilarityRelevance
     from regard.errors import (
         DeadlineExceeded,
         FailedPrecondition,
@@ -70,6 +71,7 @@ __all__ = [
     "Classification",
     "ClassifyOptions",
     "Client",
+    "Comparison",
     "DeadlineExceeded",
     "EmbedOptions",
     "Embedding",
@@ -99,6 +101,7 @@ __all__ = [
     "RelevanceRequest",
     "ResourceExhausted",
     "Sampling",
+    "SimilarityRelevance",
     "SoundPositions",
     "TensorSpec",
     "Timings",
@@ -126,6 +129,7 @@ _MODULES = (
     "answers",
     "attention",
     "client",
+    "comparison",
     "errors",
     "generate_calls",
     "generation",

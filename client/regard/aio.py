@@ -15,9 +15,10 @@ from regard.alignment import Alignment
 from regard.answers import Classification, Embedding, Model, Prediction, TextRole, VectorFormat, VersionState
 from regard.attention import Attention, AttentionRequest
 from regard.channels import DEFAULT_MAX_MESSAGE_BYTES, DEFAULT_TIMEOUT_SECONDS, ChannelOptions, connection
+from regard.comparison import Comparison
 from regard.generate_calls import AsyncGenerateCalls
 from regard.hidden_states import HiddenStatesRequest
-from regard.inputs import ImageSource
+from regard.inputs import ImageSource, TextOrImage
 from regard.origin import told
 from regard.relevance import RelevanceRequest
 from regard.scores import Ranking
@@ -224,6 +225,26 @@ class AsyncClient(AsyncManyCalls, AsyncGenerateCalls):
         """As `Client.align`."""
         request = encoding.align_request(image, text, model, version, truncate, priority)
         return decoding.read_alignment(await self._call(self._stub.Align, request, timeout))
+
+    async def compare(
+        self,
+        first: TextOrImage,
+        second: TextOrImage,
+        *,
+        why: bool = False,
+        pairs: bool = False,
+        drop_special: bool = False,
+        model: str = "",
+        version: str = "",
+        prompts: tuple[str, str] = ("", ""),
+        truncate: bool = False,
+        priority: int = 0,
+        timeout: float | None = None,
+    ) -> Comparison:
+        """As `Client.compare`."""
+        wanted = encoding.similarity_relevance(why=why, pairs=pairs, drop_special=drop_special)
+        request = encoding.compare_request(first, second, wanted, model, version, prompts, truncate, priority)
+        return decoding.read_comparison(await self._call(self._stub.Compare, request, timeout), request)
 
     async def attend(
         self,

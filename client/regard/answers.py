@@ -181,6 +181,7 @@ class Model:
         can_rank: Whether rank is possible.
         can_explain: Whether classify can say why: its argument relevance.
         relevance_methods: By which methods it can.
+        can_explain_similarity: Whether compare can.
         activation: What makes scores of logits: "softmax", "sigmoid" or "identity"; "" where the model's own files do
             not say. Classify takes the softmax in any case.
         hidden_state_layers: Empty where no hidden states were exported.
@@ -220,6 +221,7 @@ class Model:
     can_rank: bool = False
     can_explain: bool = False
     relevance_methods: tuple[RelevanceMethod, ...] = ()
+    can_explain_similarity: bool = False
     activation: str = ""
     hidden_state_layers: tuple[HiddenStateLayer, ...] = ()
     matryoshka_dims: tuple[int, ...] = ()

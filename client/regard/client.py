@@ -11,6 +11,7 @@ from regard.align_calls import AlignCalls
 from regard.answers import Classification, Embedding, Model, Prediction, TextRole, VectorFormat, VersionState
 from regard.attention import Attention, AttentionRequest
 from regard.channels import DEFAULT_MAX_MESSAGE_BYTES, DEFAULT_TIMEOUT_SECONDS, ChannelOptions, connection
+from regard.compare_calls import CompareCalls
 from regard.generate_calls import GenerateCalls
 from regard.hidden_states import HiddenStatesRequest
 from regard.inputs import ImageSource
@@ -20,7 +21,7 @@ from regard.study_calls import StudyCalls
 from regard.v1 import regard_pb2 as rpc
 
 
-class Client(StudyCalls, AlignCalls, GenerateCalls):
+class Client(StudyCalls, AlignCalls, CompareCalls, GenerateCalls):
     """A blocking client. It connects at the first call, may be shared by threads, and is closed by `with` or `close`.
 
     Every method raises a `RegardError` where the call fails: `InvalidArgument` for an argument that cannot be used,

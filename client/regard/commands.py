@@ -13,6 +13,7 @@ from regard.application import start
 from regard.attending import attend
 from regard.bulk_commands import BULK_OPTIONS, BulkOptions, Work
 from regard.client import Client
+from regard.comparing import compare
 from regard.console import (
     JsonOption,
     ModelOption,
@@ -208,6 +209,7 @@ def embed(
 
 app.command(epilog=EXAMPLES["rank"])(rank)
 app.command(epilog=EXAMPLES["align"])(align)
+app.command(epilog=EXAMPLES["compare"])(compare)
 app.command(epilog=EXAMPLES["attend"])(attend)
 app.command(epilog=EXAMPLES["study"])(study)
 app.command(epilog=EXAMPLES["generate"])(generate)

@@ -26,9 +26,11 @@ from regard.answers import (
     VersionState,
 )
 from regard.attention import Attention, AttentionKind, AttentionWindow, Box, LayerAttention, PatchGrid, Token
+from regard.comparison import Comparison, SimilarityRelevance
 from regard.encoding import MEASURES, RELEVANCE_METHODS, STATISTIC_NUMBERS, TEXTS_OF_PAIR
 from regard.errors import RegardError, from_input_error
 from regard.hidden_states import HiddenStates, LayerHiddenStates
+from regard.origin import Origin, keep
 from regard.relevance import Relevance
 from regard.scores import RankedDocument, Ranking, TokenMatches
 from regard.tensors import DTYPE_NAMES, read_tensor
@@ -142,6 +144,36 @@ def read_alignment(answer: rpc.AlignResponse) -> Alignment:
     )
 
 
+def read_comparison(answer: rpc.CompareResponse, request: rpc.CompareRequest) -> Comparison:
+    """Read the answer to compare, and keep what its reasons came from."""
+    why = _similarity_of(answer)
+    for drawn, sent in ((why.first, request.first), (why.second, request.second)) if why else ():
+        keep(drawn, Origin(answer.model, image=sent.image if sent.WhichOneof("input") == "image" else None))
+    return Comparison(
+        model=answer.model,
+        version=answer.version,
+        similarity=answer.similarity,
+        first_truncated=answer.first_truncated,
+        second_truncated=answer.second_truncated,
+        relevance=why,
+        timings=_read_timings(answer.timings),
+    )
+
+
+def _similarity_of(answer: rpc.CompareResponse) -> SimilarityRelevance | None:
+    if not answer.HasField("relevance"):
+        return None
+    why = answer.relevance
+    return SimilarityRelevance(
+        first=_read_relevance(why.first),
+        second=_read_relevance(why.second),
+        pairs=read_tensor(why.pairs) if why.HasField("pairs") else None,
+        unpaired=why.unpaired,
+        error=why.error,
+        relative_error=why.relative_error,
+    )
+
+
 def read_model(model: pb.Model) -> Model:
     """Read a model's description."""
     return Model(
@@ -184,6 +216,7 @@ def read_model(model: pb.Model) -> Model:
         can_rank=model.can_rank,
         can_explain=model.can_explain,
         relevance_methods=tuple(_METHODS[number] for number in model.relevance_methods if number in _METHODS),
+        can_explain_similarity=model.can_explain_similarity,
         activation=model.activation,
         hidden_state_layers=tuple(HiddenStateLayer(state.layer, state.dim) for state in model.hidden_state_layers),
         matryoshka_dims=tuple(model.matryoshka_dims),

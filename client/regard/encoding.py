@@ -9,7 +9,7 @@ from regard import checks
 from regard.answers import TextRole, VectorFormat
 from regard.attention import STATISTICS, AttentionRequest, HeadReduction, Measure, Statistic, TextOfPair
 from regard.hidden_states import HiddenStatesRequest, Pooling
-from regard.inputs import ImageSource, Pair, write_input, write_tensors
+from regard.inputs import ImageSource, Pair, TextOrImage, write_input, write_tensors
 from regard.relevance import RelevanceMethod, RelevanceRequest
 from regard.tensors import DTYPES
 from regard.v1 import regard_pb2 as rpc
@@ -253,6 +253,49 @@ def align_request(
         version=checks.name("version", version),
         truncate=checks.flag("truncate", truncate),
         priority=checks.integer("priority", priority, 0, checks.MAX_UINT32),
+    )
+
+
+def similarity_relevance(*, why: bool, pairs: bool, drop_special: bool) -> pb.SimilarityRelevanceRequest | None:
+    """Write which reasons come with a similarity; None for none.
+
+    Raises:
+        InvalidCall: An argument cannot be sent.
+    """
+    given = {"pairs": checks.flag("pairs", pairs), "drop_special": checks.flag("drop_special", drop_special)}
+    if not (checks.flag("why", why) or pairs):
+        if drop_special:
+            raise checks.invalid("drop_special", drop_special, "False without why")
+        return None
+    return pb.SimilarityRelevanceRequest(**given)
+
+
+def compare_request(
+    first: TextOrImage,
+    second: TextOrImage,
+    relevance: pb.SimilarityRelevanceRequest | None,
+    model: str,
+    version: str,
+    prompts: tuple[str, str],
+    truncate: bool,
+    priority: int,
+) -> rpc.CompareRequest:
+    """Build a request from two inputs; raises as `classify_request`."""
+    first_prompt, second_prompt = checks.texts("prompts", prompts)
+    return rpc.CompareRequest(
+        first=_write_compared(first, first_prompt),
+        second=_write_compared(second, second_prompt),
+        relevance=relevance,
+        model=checks.name("model", model),
+        version=checks.name("version", version),
+        truncate=checks.flag("truncate", truncate),
+        priority=checks.integer("priority", priority, 0, checks.MAX_UINT32),
+    )
+
+
+def _write_compared(one: TextOrImage, prompt: str) -> rpc.CompareInput:
+    return rpc.CompareInput(
+        **(write_input(text=one) if isinstance(one, str) else write_input(image=one)), prompt=prompt
     )
 
 

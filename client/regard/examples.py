@@ -17,6 +17,7 @@ _COMMANDS = {
     ),
     "rank": ("regard rank 'Who ate?' documents.txt --lines --top-k 10",),
     "align": ("regard align photo.jpg 'a cat on a sofa' -o words.png",),
+    "compare": ("regard compare 'A man is eating.' 'Someone eats.' --pairs -o pairs.png",),
     "attend": (
         "regard attend cat.jpg",
         "regard attend 'The cat sat.' --layer 3 --head 5",

@@ -191,10 +191,11 @@ def print_why(answer: Classification) -> None:
     for why in answer.relevances:
         terminal = Terminal()
         terminal.print("", Text(clean(headline(why)), "bold"), soft_wrap=True, sep="\n")
-        terminal.print(_table(why))
+        terminal.print(why_table(why))
 
 
-def _table(why: Relevance) -> Table:
+def why_table(why: Relevance) -> Table:
+    """Return each position's number with a bar, the strongest first, then what is in no position that was sent."""
     ranked = strongest(why)
     shown, hidden = ranked[:_MOST], ranked[_MOST:]
     beside = [(f"{len(hidden)} others", sum(value for _, value in hidden))] if hidden else []

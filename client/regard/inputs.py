@@ -15,6 +15,8 @@ from regard.v1 import types_pb2 as pb
 
 ImageSource = bytes | str | os.PathLike[str]
 """A JPEG, PNG or WebP file: its bytes, or its path."""
+TextOrImage = str | bytes | os.PathLike[str]
+"""A text, or an image: its bytes, or its path as a `pathlib.Path`."""
 Pair = tuple[str, str]
 """Two texts that are one input."""
 AudioSource = bytes | str | os.PathLike[str]

@@ -7,7 +7,7 @@ map stays, and its cells tell their weights.
 import base64
 import html
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -89,23 +89,35 @@ def _of_tokens(attention: Attention, layer: LayerAttention, weights: NDArray[np.
     rows, keys = (names[axis][:_MOST_TOKENS] for axis in ("query", "key"))
     weights = weights[: len(rows), : len(keys)]
     most = max(float(np.nanmax(weights)), 1e-9)
-    upright = "writing-mode:vertical-rl;font-weight:normal;padding:2px;text-align:right"
-    head = "".join(f'<th style="{upright}">{html.escape(key)}</th>' for key in keys)
-    lines = [f"<tr><th></th>{head}</tr>"]
-    for at, (name, row) in enumerate(zip(rows, weights, strict=True)):
-        cells = "".join(
-            f'<td style="width:1.2em;padding:0;background:{_shade(float(weight), most)}" data-row="{at}"'
-            f' title="{html.escape(f"{name} → {key}: {weight:.3g}")}"></td>'
-            for key, weight in zip(keys, row, strict=True)
-        )
-        title = f'<th style="font-weight:normal;text-align:right">{html.escape(name)}</th>'
-        lines.append(f"<tr>{title}{cells}</tr>")
-    cut = f" · the first {_MOST_TOKENS} tokens" if max(map(len, names.values())) > _MOST_TOKENS else ""
-    table = f'<table style="border-collapse:collapse"><caption>{caption}{cut}</caption>{"".join(lines)}</table>'
+    table = matrix_html(names["query"], names["key"], weights, caption, lambda weight: _shade(weight, most))
     text = " ".join(f'<span data-cell style="padding:0 2px">{html.escape(key)}</span>' for key in keys)
     style = "margin:0;flex-basis:100%;max-width:44em;visibility:hidden"
     second = f'<figure data-second="text" style="{style}"><figcaption></figcaption>{text}</figure>'
     return _card(weights, rows, table + second)
+
+
+def matrix_html(
+    rows: Sequence[str],
+    columns: Sequence[str],
+    numbers: NDArray[np.float32],
+    caption: str,
+    shade: Callable[[float], str],
+) -> str:
+    """Lay numbers [rows, columns] out as a table, as many as are shown, each cell in the colour that `shade` says."""
+    shown_rows, shown = rows[:_MOST_TOKENS], columns[:_MOST_TOKENS]
+    upright = "writing-mode:vertical-rl;font-weight:normal;padding:2px;text-align:right"
+    head = "".join(f'<th style="{upright}">{html.escape(name)}</th>' for name in shown)
+    lines = [f"<tr><th></th>{head}</tr>"]
+    for at, (name, row) in enumerate(zip(shown_rows, numbers, strict=False)):
+        cells = "".join(
+            f'<td style="width:1.2em;padding:0;background:{shade(float(number))}" data-row="{at}"'
+            f' title="{html.escape(f"{name} → {column}: {number:.3g}")}"></td>'
+            for column, number in zip(shown, row, strict=False)
+        )
+        title = f'<th style="font-weight:normal;text-align:right">{html.escape(name)}</th>'
+        lines.append(f"<tr>{title}{cells}</tr>")
+    cut = f" · the first {_MOST_TOKENS} tokens" if max(len(rows), len(columns)) > _MOST_TOKENS else ""
+    return f'<table style="border-collapse:collapse"><caption>{caption}{cut}</caption>{"".join(lines)}</table>'
 
 
 def _of_photo(

@@ -7,19 +7,22 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from regard.comparison import SimilarityRelevance
 from regard.errors import InvalidCall
 from regard.matrices import positions, query_name, tokens_at
 from regard.relevance import Relevance, WordRelevance
 
 FOR_COLOUR, AGAINST_COLOUR = "#e69f00", "#56b4e9"
 """Of Okabe and Ito 2008, which colour-blind people can tell apart."""
+_NOTHING = 5e-7
+"""What rounding leaves of a similarity that is all in pairs."""
 _SHORT = 3
 """So many positions stand in a line."""
 
 
 def subject(why: Relevance) -> str:
-    """Name what is explained: a label, or one against another."""
-    return f"{why.label} against {why.against}" if why.against else why.label
+    """Name what is explained: a label, or one against another; without any, a similarity."""
+    return f"{why.label} against {why.against}" if why.against else why.label or "similar"
 
 
 def headline(why: Relevance, model: str = "") -> str:
@@ -28,17 +31,38 @@ def headline(why: Relevance, model: str = "") -> str:
     return f"{named}why {subject(why)} · score {why.score:.4g} · {adds_up(why)}"
 
 
+def similarity_headline(why: SimilarityRelevance, model: str = "") -> str:
+    """Say how similar two inputs are, what of that is in no pair, and how far it adds up, as `headline` does."""
+    named = f"{model} · " if model else ""
+    told = why.first.relative_error if why.pairs is None else why.relative_error
+    unpaired = f" · in no pair {why.unpaired:+.3g}" if why.pairs is not None and abs(why.unpaired) > _NOTHING else ""
+    return f"{named}similarity {why.first.score:.4g}{unpaired} · {_within(told or 0.0)}"
+
+
+def strongest_pairs(why: SimilarityRelevance, most: int) -> list[tuple[str, str, float]]:
+    """Return the names and numbers of so many pairs, the largest first whatever its sign; none where none were sent."""
+    if why.pairs is None:
+        return []
+    first, second = names(why.first), names(why.second)
+    order = np.argsort(-np.abs(why.pairs), axis=None, kind="stable")[:most]
+    places = zip(*np.unravel_index(order, why.pairs.shape), strict=True)
+    return [(first[row], second[column], float(why.pairs[row, column])) for row, column in places]
+
+
 def adds_up(why: Relevance) -> str:
     """Say by which method, and within which share of all that is added the parts make up the score, rounded up."""
     method = "" if why.method == "libra" else f"{why.method} "
-    if why.relative_error is None:
-        return f"{method}makes up no score"
-    if not why.relative_error:
-        return f"{method}adds up exactly"
-    exponent = math.floor(math.log10(why.relative_error))
-    bound = math.ceil(why.relative_error / 10.0**exponent)
+    return f"{method}makes up no score" if why.relative_error is None else f"{method}{_within(why.relative_error)}"
+
+
+def _within(share: float) -> str:
+    """Say how far what is added makes up a score, rounded up to one digit."""
+    if not share:
+        return "adds up exactly"
+    exponent = math.floor(math.log10(share))
+    bound = math.ceil(share / 10.0**exponent)
     bound, exponent = (1, exponent + 1) if bound == 10 else (bound, exponent)
-    return f"{method}adds up within {bound}e{exponent}"
+    return f"adds up within {bound}e{exponent}"
 
 
 def in_short(why: Relevance) -> str:

@@ -6,9 +6,10 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from regard.notebook_html import laid_over, source_of
+from regard.comparison import SimilarityRelevance
+from regard.notebook_html import laid_over, matrix_html, source_of
 from regard.origin import origin_of
-from regard.reasons import AGAINST_COLOUR, FOR_COLOUR, headline, names, on_patches, unplaced
+from regard.reasons import AGAINST_COLOUR, FOR_COLOUR, headline, names, on_patches, similarity_headline, unplaced
 from regard.relevance import Relevance
 
 
@@ -33,6 +34,15 @@ def relevance_html(why: Relevance) -> str:
     )
     photo = laid_over(grid, grid.box, source_of(image), cells)
     return f'<figure style="margin:0;width:360px">{photo}<figcaption>{caption}</figcaption></figure>'
+
+
+def pairs_html(why: SimilarityRelevance) -> str:
+    """Return the pairs as a table, the first's positions by the second's; without pairs, both inputs."""
+    caption = html.escape(similarity_headline(why, origin_of(why.first).model))
+    if why.pairs is None:
+        return f"<p>{caption}</p>{relevance_html(why.first)}{relevance_html(why.second)}"
+    shade = signed_shade(why.pairs)
+    return matrix_html(names(why.first), names(why.second), why.pairs, caption, shade)
 
 
 def signed_shade(values: NDArray[np.floating]) -> Callable[[float], str]:

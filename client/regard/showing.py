@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from regard import checks
 from regard.attention import Attention, LayerAttention, Token
+from regard.comparison import SimilarityRelevance
 from regard.errors import InvalidCall
 from regard.origin import origin_of
 from regard.relevance import Relevance
@@ -59,6 +60,15 @@ def plot_relevance(why: Relevance, photo: Any) -> "Figure":
     if why.patches is None:
         raise InvalidCall.of("relevance: says neither tokens nor patches; expected that of a text or an image")
     return pictures.relevance_map(_open(origin.image if photo is None else photo), why, model=origin.model)
+
+
+def plot_pairs(why: SimilarityRelevance) -> "Figure":
+    """Draw it; see `SimilarityRelevance.plot`."""
+    from regard import pictures  # needs matplotlib
+
+    if why.pairs is None:
+        raise InvalidCall.of("relevance: without pairs; expected those of compare with pairs=True")
+    return pictures.pair_matrix(why, model=origin_of(why.first).model)
 
 
 def _open(image: Any) -> Any:

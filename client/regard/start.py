@@ -22,6 +22,7 @@ COMMANDS = {
     "embed": "Turn photos or texts into vectors; of several print each pair's cosine, of many a line each, or a file.",
     "rank": "Sort texts by how well each answers a query, best first (or JSON, one a line).",
     "align": "Show which patch of a photo answers to which word of a text, by two towers: a table; a picture with -o.",
+    "compare": "Say how similar two inputs are, and why: by token or patch, or by pairs of them; a picture with -o.",
     "attend": "Show what a transformer attends to: a picture for photos, token by token for texts, a sheet for many.",
     "study": "Count what every head attends to over a data set, reduced on the server; a page shows it.",
     "generate": "Let an encoder-decoder write a text, token by token; shows what each token attended to in the source.",

@@ -83,7 +83,7 @@ def add_relevance(
     model = ModelProto()
     model.CopyFrom(lowered)
     view = GraphView(model, folder)
-    _check(view, output)
+    check_output(view, output)
     embedded, scale, rest = find_embedded(view, output), "", ""
     weights = _declare(view, WEIGHTS, np.zeros((1, 1), dtype=np.float32), ["rows", "columns"])
     match method:
@@ -91,7 +91,7 @@ def add_relevance(
             reverse = Reverse(view, "libra", embedded)
             chosen = _choose_weights(reverse, output, weights)
             reverse.walk(output, chosen, RULES)
-            positions, rest = _sum_terms(reverse, embedded)
+            positions, rest = sum_terms(reverse, embedded)
         case "gradient":
             scale = _declare(view, SCALE, np.ones(1, dtype=np.float32), ["rows"])
             reverse = Reverse(*_scale(view, folder, embedded, scale))
@@ -119,11 +119,12 @@ def add_relevance(
             reverse.view.add("Identity", [value], name)
             model.graph.output.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, [None] * rank))
     sort_nodes(model)
-    _prune(model)
+    prune(model)
     return model, names
 
 
-def _check(view: GraphView, output: str) -> None:
+def check_output(view: GraphView, output: str) -> None:
+    """Refuse a graph to which relevance of an output cannot be added; raises as add_relevance."""
     given = [value.name for value in view.model.graph.output]
     if output not in given:
         raise RelevanceError(f"output: {output!r}; expected one of {', '.join(given)}")
@@ -173,7 +174,7 @@ def _times_gradient(reverse: Reverse, embedded: str) -> str:
     return reverse.reduce_sum(reverse.add("Mul", [embedded, gradient]), [-1], keepdims=0)
 
 
-def _sum_terms(reverse: Reverse, embedded: str) -> tuple[str, str]:
+def sum_terms(reverse: Reverse, embedded: str) -> tuple[str, str]:
     """Sum terms times their gradients: by position [B, N], and those of none [B]."""
     view, positions = reverse.view, [_times_gradient(reverse, embedded)]
     rest = []
@@ -181,6 +182,8 @@ def _sum_terms(reverse: Reverse, embedded: str) -> tuple[str, str]:
         share = reverse.add("Mul", [given, term])
         if _has_positions(view.shape(output), view.shape(embedded)):
             positions.append(reverse.reduce_sum(share, [-1], keepdims=0))
+        elif _has_positions(_turned(view.shape(output)), view.shape(embedded)):  # [N, B, D], as torch's own attention
+            positions.append(reverse.add("Transpose", [reverse.reduce_sum(share, [-1], keepdims=0)], perm=[1, 0]))
         else:
             rest.append(_sum_rows(reverse, share))
     nothing = reverse.reduce_sum(reverse.add("Mul", [positions[0], reverse.number(0.0, embedded)]), [-1], keepdims=0)
@@ -204,7 +207,11 @@ def _has_positions(shape: Sequence[object] | None, embedded: Sequence[object] | 
     return shape is not None and embedded is not None and len(shape) == _STATE_AXES and shape[:2] == embedded[:2]
 
 
-def _prune(model: ModelProto) -> None:
+def _turned(shape: Sequence[object] | None) -> Sequence[object] | None:
+    return None if shape is None else (*reversed(shape[:2]), *shape[2:])
+
+
+def prune(model: ModelProto) -> None:
     """Leave out what no output needs, weights included."""
     needed = {value.name for value in model.graph.output}
     kept = list[NodeProto]()

@@ -35,6 +35,7 @@ class Reverse:
         method: Which gradient.
         source: With respect to which value.
         terms: What was added on the way, the gradient there, and the value that has the gradient's shape.
+        given: Every value that was given a gradient, with that, which has its shape.
     """
 
     def __init__(self, view: GraphView, method: Method, source: str, layer: int | None = None) -> None:
@@ -49,6 +50,7 @@ class Reverse:
         self.view, self.method, self.source = view, method, source
         self._prefix = f"relevance.{method}" if layer is None else f"relevance.{method}.layer.{layer}"
         self.terms: list[tuple[str, str, str]] = []
+        self.given: list[tuple[str, str]] = []
         self._varying = varying(view, [source], method)
         self._gradients: dict[str, list[str]] = {}
         self._made = 0
@@ -94,6 +96,7 @@ class Reverse:
         """Add to the gradient of a value, if that varies."""
         if self.varies(value):
             self._gradients.setdefault(value, []).append(gradient)
+            self.given.append((value, gradient))
 
     def give_back(self, value: str, gradient: str, output: str) -> None:
         """Add to the gradient of a value that was spread over the axes of an output; or keep it, where it is a term."""

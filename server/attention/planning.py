@@ -22,10 +22,12 @@ class AttentionLimits:
     Attributes:
         answer_bytes: In one message.
         computed_bytes: While it is computed.
+        pair_tokens: Most tokens or patches in all runs that pairs take of an input.
     """
 
     answer_bytes: int
     computed_bytes: int
+    pair_tokens: int = 2**14
 
 
 def plan_attention(

@@ -17,7 +17,9 @@ from artifact.contract import (
     HIDDEN_GRAPH,
     LOWERED_DECODER_GRAPH,
     LOWERED_GRAPH,
+    PARTS_GRAPH,
     PLAIN_GRAPH,
+    SIMILARITY_GRAPH,
     TAPPED_GRAPH,
     Contract,
     RelevanceGraph,
@@ -90,7 +92,7 @@ class Engine:
         tapped = choose_tapped(contract, device, form)
         beside = [CONTRIBUTIONS_GRAPH] if contract.contributions else []
         beside += [HIDDEN_GRAPH] if contract.hidden_states else []
-        beside += [one.file for one in contract.explained]
+        beside += contract.explaining_files
         decoders = [name for name in (DECODER_GRAPH, LOWERED_DECODER_GRAPH) if name in contract.files]
         graphs = (PLAIN_GRAPH, *tapped[:1], *beside, *decoders[:1])
         check_room(folder, graphs, devices)
@@ -101,6 +103,8 @@ class Engine:
             self.tapped: Graph | None = None
             self.contributing: Graph | None = None
             self.hidden: Graph | None = None
+            self.comparing: Graph | None = None
+            self.parting: Graph | None = None
             if contract.contributions:
                 self.contributing = Graph(
                     sources[CONTRIBUTIONS_GRAPH], devices, instances, keep_on_device, shrinks=True
@@ -114,6 +118,11 @@ class Engine:
                 )
                 for one in contract.explained
             }
+            if contract.similarity:
+                self.comparing, self.parting = (
+                    Graph(sources[name], devices, instances, keep_on_device, all_threads=True)
+                    for name in (SIMILARITY_GRAPH, PARTS_GRAPH)
+                )
             if contract.attention:
                 shrinks = _weights_bytes(contract) > _MUCH_ATTENTION_BYTES
 
@@ -152,6 +161,9 @@ class Engine:
             yield HIDDEN_GRAPH, self.hidden, [*outputs, *(state.output for state in self._contract.hidden_outputs)]
         for one in self._contract.explained:
             yield one.file, self.explaining[one.graph], [*outputs, *one.outputs]
+        if self.comparing and self.parting and (compared := self._contract.similarity):
+            yield SIMILARITY_GRAPH, self.comparing, [*outputs, *compared.relevance.outputs]
+            yield PARTS_GRAPH, self.parting, [*outputs, compared.part]
 
     def warm_up(self) -> None:
         """Run each session, so that the first caller does not pay for it, and measure what batches cost.

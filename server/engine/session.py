@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import onnxruntime
 
-from artifact.contract import RELEVANCE_GRAPHS
+from artifact.contract import PARTS_GRAPH, RELEVANCE_GRAPHS, SIMILARITY_GRAPH
 from artifact.dtypes import BFLOAT16, Array
 from server.engine.capture_gate import GATE
 from server.engine.cost import CostModel
@@ -215,7 +215,7 @@ def load_session(path: Path, device: Device, threads: int, *, spin: bool) -> onn
     options.add_session_config_entry(_SPINNING, str(int(spin)))
     options.add_session_config_entry(_STOP_SPINNING_AFTER_A_RUN, "1")
     options.add_session_config_entry(RECORD_ASSIGNMENT, "1")
-    if path.name in RELEVANCE_GRAPHS.values():
+    if path.name in (*RELEVANCE_GRAPHS.values(), SIMILARITY_GRAPH, PARTS_GRAPH):
         options.log_severity_level = ERRORS_ONLY  # not that an input may be left out, which is meant
     try:
         # The threads of its pool may run where the one may that starts them.

@@ -19,6 +19,7 @@ from server.inference.preprocess import pair_positions, special_positions
 from server.inference.request import InferenceRequest, Plan, PreparedInput
 from server.relevance.plan import RelevancePlan
 from server.relevance.planning import plan_relevance
+from server.relevance.similarity import SimilarityPlan, plan_similarity
 from server.scheduling.batch import BatchItem, Result, Runner
 from server.scheduling.grouping import Each
 
@@ -29,7 +30,7 @@ def plan_request(request: InferenceRequest, prepared: PreparedInput, limits: Att
     """Plan the attention, the hidden states or the relevance of a request, if it wants any.
 
     Raises:
-        ServerError: As plan_attention, plan_hidden_states and plan_relevance; or several are wanted.
+        ServerError: As plan_attention, plan_hidden_states, plan_relevance and plan_similarity; or several are wanted.
     """
     if not request.further_field:
         return None
@@ -44,6 +45,8 @@ def plan_request(request: InferenceRequest, prepared: PreparedInput, limits: Att
         return plan_hidden_states(request.hidden_states, contract, prepared.inputs, positions, limits)
     if request.relevance:
         return plan_relevance(request.relevance, contract, positions, limits)
+    if request.similarity:
+        return plan_similarity(request.similarity, contract, positions, limits)
     assert request.attention  # noqa: S101 -- or there is no field
     return plan_attention(request.attention, contract, positions, limits, layer_by_layer=request.layer_by_layer)
 
@@ -71,6 +74,9 @@ def make_item(request: InferenceRequest, prepared: PreparedInput, plan: Plan | N
         case RelevancePlan() if not plan.is_open:
             graph = engine.explaining[plan.contract.graph]
             inputs, rows = plan.spread(inputs), plan.rows_each
+        case SimilarityPlan():
+            graph = engine.parting if plan.weights is None else engine.comparing
+            inputs, rows = plan.spread(inputs), plan.runs
     further = plan.outputs if plan and graph else ()
     return BatchItem(
         graph or engine.plain,

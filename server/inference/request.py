@@ -22,10 +22,11 @@ from server.inference.vectors import WHOLE_VECTORS, VectorRequest
 from server.relevance.plan import RelevancePlan
 from server.relevance.reduce import Relevance, explain_row
 from server.relevance.request import RelevanceRequest
+from server.relevance.similarity import SimilarityPlan, SimilarityRequest
 from server.repository.loading import LoadedModel
 from server.scheduling.batch import GraphKind, Result
 
-Plan = AttentionPlan | HiddenStatesPlan | RelevancePlan
+Plan = AttentionPlan | HiddenStatesPlan | RelevancePlan | SimilarityPlan
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,6 +143,7 @@ class InferenceRequest:
         attention: What is wanted of the attention; None for none.
         hidden_states: What is wanted of the hidden states; None for none.
         relevance: What is to be explained; None for nothing.
+        similarity: What is to be explained of one of two inputs that are compared; None for nothing.
         layer_by_layer: Whether each layer of the attention has a message of its own.
         unsent: Outputs that are no part of the answer: they go to shared memory, or are compared here.
         max_sent: Of several inputs, how many are answered at most, whichever they are; 0 for all.
@@ -156,6 +158,7 @@ class InferenceRequest:
     attention: AttentionRequest | None = None
     hidden_states: HiddenStatesRequest | None = None
     relevance: RelevanceRequest | None = None
+    similarity: SimilarityRequest | None = None
     layer_by_layer: bool = False
     unsent: frozenset[str] = frozenset()
     max_sent: int = 0
@@ -168,7 +171,7 @@ class InferenceRequest:
         """Whether it takes to know what the positions of an input stand for."""
         if self.model.contract.late and self.outputs == (self.model.contract.late.output,):
             return True
-        if self.attention is not None or self.relevance is not None:
+        if self.attention is not None or self.relevance is not None or self.similarity is not None:
             return True
         return self.hidden_states is not None and self.hidden_states.tells_positions
 
@@ -177,7 +180,8 @@ class InferenceRequest:
         """The field that asks for more than outputs; empty where there is none."""
         if self.hidden_states and self.hidden_states.projected:
             return "map"
-        given = {"attention": self.attention, "hidden_states": self.hidden_states, "relevance": self.relevance}
+        explained = self.relevance or self.similarity
+        given = {"attention": self.attention, "hidden_states": self.hidden_states, "relevance": explained}
         return next((field for field, wanted in given.items() if wanted), "")
 
 

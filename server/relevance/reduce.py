@@ -35,7 +35,7 @@ class Relevance:
 
     Attributes:
         method: How it is explained.
-        label: Index of the label that is explained.
+        label: Index of the label that is explained; 0 of a similarity, which is of none.
         against: Index of the label that it is told apart from; None for none.
         values: What each position that is sent did, float32 [positions]; signed by the methods that tell.
         unsent: What those did that are not sent.
@@ -75,21 +75,40 @@ def explain_row(plan: RelevancePlan, logits: Array, found: Mapping[str, Weights]
 def _explain(
     plan: RelevancePlan, target: Target, logits: Floats, values: Floats, rest: float, scores: Floats
 ) -> Relevance:
-    whole, baseline, score = values[0].astype(np.float64), None, float(scores[0])
+    whole, baseline = values[0].astype(np.float64), None
     if plan.path is not None:
         whole, baseline = plan.path.shares @ values.astype(np.float64), float(scores[1])
-    told = whole.astype(np.float32)
-    sent = told if plan.positions is None else told[list(plan.positions)]
     return Relevance(
-        method=plan.method,
-        label=int(np.argmax(logits)) if target.label is None else target.label,
-        against=target.against,
-        values=sent,
-        unsent=float(whole.sum() - sent.sum(dtype=np.float64)) if plan.positions is not None else 0.0,
-        rest=rest,
-        score=score,
-        completeness=_measure(whole, rest, score, baseline) if plan.is_complete else None,
+        plan.method,
+        int(np.argmax(logits)) if target.label is None else target.label,
+        target.against,
+        *_choose(whole, plan.positions),
+        rest,
+        float(scores[0]),
+        _measure(whole, rest, float(scores[0]), baseline) if plan.is_complete else None,
     )
+
+
+def add_up(whole: NDArray[np.float64], rest: float, score: float, positions: tuple[int, ...] | None) -> Relevance:
+    """Say what is sent of what positions did by Libra for a score that is no label's, and how far it makes that up.
+
+    Args:
+        whole: What each position did.
+        rest: What belongs to none.
+        score: What both make up.
+        positions: Which are sent; None for all.
+    """
+    sent, unsent = _choose(whole, positions)
+    return Relevance("libra", 0, None, sent, unsent, rest, score, _measure(whole, rest, score, None))
+
+
+def _choose(whole: NDArray[np.float64], positions: tuple[int, ...] | None) -> tuple[Floats, float]:
+    """Return what is sent of all positions, and the sum of what is not."""
+    told = whole.astype(np.float32)
+    if positions is None:
+        return told, 0.0
+    sent = told[list(positions)]
+    return sent, float(whole.sum() - sent.sum(dtype=np.float64))
 
 
 def _measure(whole: NDArray[np.float64], rest: float, score: float, baseline: float | None) -> Completeness:

@@ -208,7 +208,7 @@ def _check_listed(folder: Path, contract: Contract) -> None:
     further = [TAPPED_GRAPH] if contract.attention else []
     further += [CONTRIBUTIONS_GRAPH] if contract.contributions else []
     further += [HIDDEN_GRAPH] if contract.hidden_states else []
-    further += [one.file for one in contract.explained]
+    further += contract.explaining_files
     further += [LOWERED_GRAPH] if LOWERED_GRAPH in contract.files else []
     further += [DECODER_GRAPH] if contract.generation else []
     further += [LOWERED_DECODER_GRAPH] if LOWERED_DECODER_GRAPH in contract.files else []

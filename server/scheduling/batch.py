@@ -20,7 +20,7 @@ from server.telemetry.timings import NO_TIME, BatchTimes
 
 # A place in the queue: priority, due, arrived.
 Order = tuple[int, float, float]
-GraphKind = Literal["plain", "tapped", "contributions", "hidden", "relevance", "decoder"]
+GraphKind = Literal["plain", "tapped", "contributions", "hidden", "relevance", "parts", "decoder"]
 Layer = AttentionContract | HiddenStateContract
 
 
@@ -176,6 +176,11 @@ class BatchItem:
             return "hidden"
         if any(self.further[0] == one.positions for one in self.contract.explained):
             return "relevance"
+        if compared := self.contract.similarity:
+            if self.further[0] == compared.part:
+                return "parts"
+            if self.further[0] in compared.relevance.outputs:
+                return "relevance"
         return "contributions" if self.further[0] in self.contract.contributions else "tapped"
 
     def may_share(self, other: "BatchItem") -> bool:

@@ -67,7 +67,8 @@ def test_a_layer_has_the_axes_of_its_weights_norms_and_contributions() -> None:
     """Each under the output's name; what a layer has not, is not there."""
     layer = CONTRACT.attention[0].model_copy(update={"value_norms": "norms", "contribution": "added", "key_axis": 3})
     bare = CONTRACT.attention[1].model_copy(update={"value_norms": None, "contribution": None})
-    contract = CONTRACT.model_copy(update={"attention": (layer, bare), "hidden_states": (), "relevance": None})
+    nothing = {"hidden_states": (), "relevance": None, "similarity": None}
+    contract = CONTRACT.model_copy(update={"attention": (layer, bare), **nothing})
     assert contract.further_axes == {
         layer.output: ("batch", 4, "seq_len", 3),
         "norms": ("batch", 4, 3),
@@ -109,6 +110,17 @@ def test_relevance_by_other_methods_stands_beside_that_by_libra() -> None:
     ):
         with pytest.raises(ValidationError, match=message):
             Contract.model_validate({**CONTRACT.model_dump(), **wrong})
+
+
+def test_a_part_has_the_numbers_of_the_vector() -> None:
+    """Which similarities are of."""
+    similarity = CONTRACT.similarity
+    assert similarity is not None
+    assert CONTRACT.further_axes[similarity.part] == ("batch", 32)
+    relevance = {**similarity.relevance.model_dump(), "output": "logits"}
+    other = {**CONTRACT.model_dump(), "similarity": {**similarity.model_dump(), "relevance": relevance}}
+    with pytest.raises(ValidationError, match=r"similarity\.relevance\.output: 'logits'; expected that of embedding"):
+        Contract.model_validate(other)
 
 
 def test_hidden_states_have_the_positions_of_their_axis() -> None:

@@ -30,6 +30,7 @@ GRID = pb.PatchGrid(
 )
 WORDS = ["[CLS]", "cats", "sit", "##ting", "[SEP]"]
 RELEVANCE_OF_TEXT = (0.25, -1.5, 0.5, 2.0, -0.125)
+PAIRS = np.random.default_rng(5).standard_normal((5, 5)).astype(np.float32)
 RELEVANCE_OF_IMAGE = (0.5, 1.0, -2.0, 0.25, 0.0, 0.75, 3.0)
 VERSIONS = [
     rpc.VersionState(model="words", version="1", state="READY"),
@@ -223,6 +224,22 @@ class FakeServer(RegardServiceServicer):
             timings=TIMINGS,
             hidden_states=_hidden_states(request),
         )
+
+    def Compare(self, request: rpc.CompareRequest, context: grpc.ServicerContext) -> rpc.CompareResponse:  # noqa: N802
+        """Say 1.5."""
+        self._receive(request, context)
+        answer = rpc.CompareResponse(model="pairs", version="1", similarity=1.5, timings=TIMINGS)
+        if not request.HasField("relevance"):
+            return answer
+        why = answer.relevance
+        for side, given in ((why.first, request.first), (why.second, request.second)):
+            wanted = pb.RelevanceRequest(drop_special=request.relevance.drop_special)
+            side.CopyFrom(_explained(wanted, of_image=given.WhichOneof("input") == "image"))
+            side.ClearField("label")
+        if request.relevance.pairs:
+            why.pairs.CopyFrom(float_tensor(PAIRS))
+            why.unpaired, why.error, why.relative_error = 0.25, 2e-7, 4.2e-8
+        return answer
 
     def Classify(self, request: rpc.ClassifyRequest, context: grpc.ServicerContext) -> rpc.ClassifyResponse:  # noqa: N802
         """Say cat."""
@@ -443,7 +460,10 @@ def _relevances(request: rpc.ClassifyRequest) -> list[pb.Relevance]:
 
 def _explain(request: rpc.ClassifyRequest) -> pb.Relevance:
     """Explain with numbers that add up to 3 of an image, and to 1.5 of a text; without special ones, to as much."""
-    asked, of_image = request.relevance, request.WhichOneof("input") in ("image", "images")
+    return _explained(request.relevance, of_image=request.WhichOneof("input") in ("image", "images"))
+
+
+def _explained(asked: pb.RelevanceRequest, *, of_image: bool) -> pb.Relevance:
     values, rest = (RELEVANCE_OF_IMAGE, -0.5) if of_image else (RELEVANCE_OF_TEXT, 0.375)
     positions = list(range(1, 7 if of_image else 4)) if asked.drop_special else []
     sent = np.array([values[place] for place in positions] or values)

@@ -48,12 +48,14 @@ def nudged(source: Source) -> Source:
 
 
 def test_an_artifact_holds_all_that_the_server_needs(source: Source, out: Path) -> None:
-    """Six graphs, one weights file, tokenizer, contract with true hashes and a verification table."""
+    """Eight graphs, one weights file, tokenizer, contract with true hashes and a verification table."""
     steps: list[str] = []
     built = build(source, out, steps.append)
     assert (built.folder, built.unchanged) == (out / "tiny-text" / "1", False)
     graphs = ["attention.lowered.onnx", "attention.onnx", "contributions.onnx", "hidden.onnx", "model.onnx"]
-    files = sorted([*graphs, "relevance.onnx", "contract.json", "tokenizer.json", "weights.bin"])
+    files = sorted(
+        [*graphs, "relevance.onnx", "similarity.onnx", "parts.onnx", "contract.json", "tokenizer.json", "weights.bin"]
+    )
     assert everything_below(built.folder) == files
     contract = read_contract(built.folder / "contract.json")
     assert contract == built.contract
@@ -66,6 +68,7 @@ def test_an_artifact_holds_all_that_the_server_needs(source: Source, out: Path) 
         assert {(tensor, "against torch"), (tensor, "row alone")} <= checks
     assert {("attention.0", "rows sum to 1"), ("logits", "against plain"), ("attention.1", "lowered form")} <= checks
     assert {("relevance.score", "adds up"), ("relevance.positions", "row alone")} <= checks
+    assert {("parts.part", "as relevance"), ("parts.part", "row alone"), ("similarity.score", "adds up")} <= checks
     assert [layer.value_norms for layer in contract.attention] == ["value_norms.0", "value_norms.1"]
     assert all(line.max_abs <= line.limit for line in contract.verification)
     assert set(contract.made_with) == {"regard", "torch", "onnx", "onnxscript"}

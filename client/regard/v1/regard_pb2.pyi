@@ -333,6 +333,54 @@ class AlignResponse(_message.Message):
     timings: _types_pb2.Timings
     def __init__(self, model: _Optional[str] = ..., version: _Optional[str] = ..., map: _Optional[_Union[_types_pb2.SimilarityMap, _Mapping]] = ..., truncated: bool = ..., timings: _Optional[_Union[_types_pb2.Timings, _Mapping]] = ...) -> None: ...
 
+class CompareRequest(_message.Message):
+    __slots__ = ("model", "version", "first", "second", "truncate", "priority", "timeout_ms", "relevance")
+    MODEL_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    FIRST_FIELD_NUMBER: _ClassVar[int]
+    SECOND_FIELD_NUMBER: _ClassVar[int]
+    TRUNCATE_FIELD_NUMBER: _ClassVar[int]
+    PRIORITY_FIELD_NUMBER: _ClassVar[int]
+    TIMEOUT_MS_FIELD_NUMBER: _ClassVar[int]
+    RELEVANCE_FIELD_NUMBER: _ClassVar[int]
+    model: str
+    version: str
+    first: CompareInput
+    second: CompareInput
+    truncate: bool
+    priority: int
+    timeout_ms: int
+    relevance: _types_pb2.SimilarityRelevanceRequest
+    def __init__(self, model: _Optional[str] = ..., version: _Optional[str] = ..., first: _Optional[_Union[CompareInput, _Mapping]] = ..., second: _Optional[_Union[CompareInput, _Mapping]] = ..., truncate: bool = ..., priority: _Optional[int] = ..., timeout_ms: _Optional[int] = ..., relevance: _Optional[_Union[_types_pb2.SimilarityRelevanceRequest, _Mapping]] = ...) -> None: ...
+
+class CompareInput(_message.Message):
+    __slots__ = ("image", "text", "prompt")
+    IMAGE_FIELD_NUMBER: _ClassVar[int]
+    TEXT_FIELD_NUMBER: _ClassVar[int]
+    PROMPT_FIELD_NUMBER: _ClassVar[int]
+    image: bytes
+    text: str
+    prompt: str
+    def __init__(self, image: _Optional[bytes] = ..., text: _Optional[str] = ..., prompt: _Optional[str] = ...) -> None: ...
+
+class CompareResponse(_message.Message):
+    __slots__ = ("model", "version", "similarity", "first_truncated", "second_truncated", "relevance", "timings")
+    MODEL_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    SIMILARITY_FIELD_NUMBER: _ClassVar[int]
+    FIRST_TRUNCATED_FIELD_NUMBER: _ClassVar[int]
+    SECOND_TRUNCATED_FIELD_NUMBER: _ClassVar[int]
+    RELEVANCE_FIELD_NUMBER: _ClassVar[int]
+    TIMINGS_FIELD_NUMBER: _ClassVar[int]
+    model: str
+    version: str
+    similarity: float
+    first_truncated: bool
+    second_truncated: bool
+    relevance: _types_pb2.SimilarityRelevance
+    timings: _types_pb2.Timings
+    def __init__(self, model: _Optional[str] = ..., version: _Optional[str] = ..., similarity: _Optional[float] = ..., first_truncated: bool = ..., second_truncated: bool = ..., relevance: _Optional[_Union[_types_pb2.SimilarityRelevance, _Mapping]] = ..., timings: _Optional[_Union[_types_pb2.Timings, _Mapping]] = ...) -> None: ...
+
 class RankRequest(_message.Message):
     __slots__ = ("model", "version", "query", "documents", "truncate", "top_k", "raw_scores", "attention", "priority", "timeout_ms", "hidden_states", "token_matches")
     MODEL_FIELD_NUMBER: _ClassVar[int]

@@ -55,6 +55,11 @@ class RegardServiceStub(object):
                 request_serializer=regard_dot_v1_dot_regard__pb2.RankRequest.SerializeToString,
                 response_deserializer=regard_dot_v1_dot_regard__pb2.RankResponse.FromString,
                 _registered_method=True)
+        self.Compare = channel.unary_unary(
+                '/regard.v1.RegardService/Compare',
+                request_serializer=regard_dot_v1_dot_regard__pb2.CompareRequest.SerializeToString,
+                response_deserializer=regard_dot_v1_dot_regard__pb2.CompareResponse.FromString,
+                _registered_method=True)
         self.Align = channel.unary_unary(
                 '/regard.v1.RegardService/Align',
                 request_serializer=regard_dot_v1_dot_regard__pb2.AlignRequest.SerializeToString,
@@ -124,6 +129,13 @@ class RegardServiceServicer(object):
 
     def Rank(self, request, context):
         """Scores documents by how well each answers a query, and sorts them: a cross-encoder reads each with the query.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Compare(self, request, context):
+        """Says how similar two inputs are, and why: what each token or patch does for it, alone and in pairs.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -212,6 +224,11 @@ def add_RegardServiceServicer_to_server(servicer, server):
                     servicer.Rank,
                     request_deserializer=regard_dot_v1_dot_regard__pb2.RankRequest.FromString,
                     response_serializer=regard_dot_v1_dot_regard__pb2.RankResponse.SerializeToString,
+            ),
+            'Compare': grpc.unary_unary_rpc_method_handler(
+                    servicer.Compare,
+                    request_deserializer=regard_dot_v1_dot_regard__pb2.CompareRequest.FromString,
+                    response_serializer=regard_dot_v1_dot_regard__pb2.CompareResponse.SerializeToString,
             ),
             'Align': grpc.unary_unary_rpc_method_handler(
                     servicer.Align,
@@ -363,6 +380,33 @@ class RegardService(object):
             '/regard.v1.RegardService/Rank',
             regard_dot_v1_dot_regard__pb2.RankRequest.SerializeToString,
             regard_dot_v1_dot_regard__pb2.RankResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Compare(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/regard.v1.RegardService/Compare',
+            regard_dot_v1_dot_regard__pb2.CompareRequest.SerializeToString,
+            regard_dot_v1_dot_regard__pb2.CompareResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -363,6 +363,30 @@ class Relevance(_message.Message):
     words: _containers.RepeatedScalarFieldContainer[int]
     def __init__(self, index: _Optional[int] = ..., label: _Optional[str] = ..., against: _Optional[str] = ..., score: _Optional[float] = ..., values: _Optional[_Union[Tensor, _Mapping]] = ..., positions: _Optional[_Iterable[int]] = ..., unsent: _Optional[float] = ..., rest: _Optional[float] = ..., error: _Optional[float] = ..., relative_error: _Optional[float] = ..., tokens: _Optional[_Union[TokenSequence, _Mapping]] = ..., patches: _Optional[_Union[PatchGrid, _Mapping]] = ..., method: _Optional[_Union[RelevanceMethod, str]] = ..., baseline: _Optional[float] = ..., words: _Optional[_Iterable[int]] = ...) -> None: ...
 
+class SimilarityRelevanceRequest(_message.Message):
+    __slots__ = ("drop_special", "pairs")
+    DROP_SPECIAL_FIELD_NUMBER: _ClassVar[int]
+    PAIRS_FIELD_NUMBER: _ClassVar[int]
+    drop_special: bool
+    pairs: bool
+    def __init__(self, drop_special: bool = ..., pairs: bool = ...) -> None: ...
+
+class SimilarityRelevance(_message.Message):
+    __slots__ = ("first", "second", "pairs", "unpaired", "error", "relative_error")
+    FIRST_FIELD_NUMBER: _ClassVar[int]
+    SECOND_FIELD_NUMBER: _ClassVar[int]
+    PAIRS_FIELD_NUMBER: _ClassVar[int]
+    UNPAIRED_FIELD_NUMBER: _ClassVar[int]
+    ERROR_FIELD_NUMBER: _ClassVar[int]
+    RELATIVE_ERROR_FIELD_NUMBER: _ClassVar[int]
+    first: Relevance
+    second: Relevance
+    pairs: Tensor
+    unpaired: float
+    error: float
+    relative_error: float
+    def __init__(self, first: _Optional[_Union[Relevance, _Mapping]] = ..., second: _Optional[_Union[Relevance, _Mapping]] = ..., pairs: _Optional[_Union[Tensor, _Mapping]] = ..., unpaired: _Optional[float] = ..., error: _Optional[float] = ..., relative_error: _Optional[float] = ...) -> None: ...
+
 class Attention(_message.Message):
     __slots__ = ("layers", "tokens", "patches")
     LAYERS_FIELD_NUMBER: _ClassVar[int]
@@ -514,7 +538,7 @@ class SimilarityMap(_message.Message):
     def __init__(self, tokens: _Optional[_Union[TokenSequence, _Mapping]] = ..., patches: _Optional[_Union[PatchGrid, _Mapping]] = ..., similarities: _Optional[_Union[Tensor, _Mapping]] = ..., text_similarities: _Optional[_Union[Tensor, _Mapping]] = ..., similarity: _Optional[float] = ...) -> None: ...
 
 class Model(_message.Message):
-    __slots__ = ("name", "version", "family", "description", "inputs", "outputs", "modality", "can_classify", "labels", "can_embed", "embedding_dim", "embedding_normalized", "attention_layers", "patches", "max_tokens", "max_batch_size", "device", "precision", "max_inputs", "prompts", "default_prompt", "similarity", "takes_pairs", "can_rank", "activation", "hidden_state_layers", "can_explain", "relevance_methods", "matryoshka_dims", "embedding_sparse", "token_vector_dim", "query_tokens", "document_tokens", "towers", "max_audio_seconds", "generation")
+    __slots__ = ("name", "version", "family", "description", "inputs", "outputs", "modality", "can_classify", "labels", "can_embed", "embedding_dim", "embedding_normalized", "attention_layers", "patches", "max_tokens", "max_batch_size", "device", "precision", "max_inputs", "prompts", "default_prompt", "similarity", "takes_pairs", "can_rank", "activation", "hidden_state_layers", "can_explain", "relevance_methods", "can_explain_similarity", "matryoshka_dims", "embedding_sparse", "token_vector_dim", "query_tokens", "document_tokens", "towers", "max_audio_seconds", "generation")
     class PromptsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -550,6 +574,7 @@ class Model(_message.Message):
     HIDDEN_STATE_LAYERS_FIELD_NUMBER: _ClassVar[int]
     CAN_EXPLAIN_FIELD_NUMBER: _ClassVar[int]
     RELEVANCE_METHODS_FIELD_NUMBER: _ClassVar[int]
+    CAN_EXPLAIN_SIMILARITY_FIELD_NUMBER: _ClassVar[int]
     MATRYOSHKA_DIMS_FIELD_NUMBER: _ClassVar[int]
     EMBEDDING_SPARSE_FIELD_NUMBER: _ClassVar[int]
     TOKEN_VECTOR_DIM_FIELD_NUMBER: _ClassVar[int]
@@ -586,6 +611,7 @@ class Model(_message.Message):
     hidden_state_layers: _containers.RepeatedCompositeFieldContainer[HiddenStateLayer]
     can_explain: bool
     relevance_methods: _containers.RepeatedScalarFieldContainer[RelevanceMethod]
+    can_explain_similarity: bool
     matryoshka_dims: _containers.RepeatedScalarFieldContainer[int]
     embedding_sparse: bool
     token_vector_dim: int
@@ -594,7 +620,7 @@ class Model(_message.Message):
     towers: Towers
     max_audio_seconds: float
     generation: Generation
-    def __init__(self, name: _Optional[str] = ..., version: _Optional[str] = ..., family: _Optional[str] = ..., description: _Optional[str] = ..., inputs: _Optional[_Iterable[_Union[TensorSpec, _Mapping]]] = ..., outputs: _Optional[_Iterable[_Union[TensorSpec, _Mapping]]] = ..., modality: _Optional[_Union[Modality, str]] = ..., can_classify: bool = ..., labels: _Optional[_Iterable[str]] = ..., can_embed: bool = ..., embedding_dim: _Optional[int] = ..., embedding_normalized: bool = ..., attention_layers: _Optional[_Iterable[_Union[AttentionLayer, _Mapping]]] = ..., patches: _Optional[_Union[PatchGrid, _Mapping]] = ..., max_tokens: _Optional[int] = ..., max_batch_size: _Optional[int] = ..., device: _Optional[str] = ..., precision: _Optional[str] = ..., max_inputs: _Optional[int] = ..., prompts: _Optional[_Mapping[str, str]] = ..., default_prompt: _Optional[str] = ..., similarity: _Optional[str] = ..., takes_pairs: bool = ..., can_rank: bool = ..., activation: _Optional[str] = ..., hidden_state_layers: _Optional[_Iterable[_Union[HiddenStateLayer, _Mapping]]] = ..., can_explain: bool = ..., relevance_methods: _Optional[_Iterable[_Union[RelevanceMethod, str]]] = ..., matryoshka_dims: _Optional[_Iterable[int]] = ..., embedding_sparse: bool = ..., token_vector_dim: _Optional[int] = ..., query_tokens: _Optional[int] = ..., document_tokens: _Optional[int] = ..., towers: _Optional[_Union[Towers, _Mapping]] = ..., max_audio_seconds: _Optional[float] = ..., generation: _Optional[_Union[Generation, _Mapping]] = ...) -> None: ...
+    def __init__(self, name: _Optional[str] = ..., version: _Optional[str] = ..., family: _Optional[str] = ..., description: _Optional[str] = ..., inputs: _Optional[_Iterable[_Union[TensorSpec, _Mapping]]] = ..., outputs: _Optional[_Iterable[_Union[TensorSpec, _Mapping]]] = ..., modality: _Optional[_Union[Modality, str]] = ..., can_classify: bool = ..., labels: _Optional[_Iterable[str]] = ..., can_embed: bool = ..., embedding_dim: _Optional[int] = ..., embedding_normalized: bool = ..., attention_layers: _Optional[_Iterable[_Union[AttentionLayer, _Mapping]]] = ..., patches: _Optional[_Union[PatchGrid, _Mapping]] = ..., max_tokens: _Optional[int] = ..., max_batch_size: _Optional[int] = ..., device: _Optional[str] = ..., precision: _Optional[str] = ..., max_inputs: _Optional[int] = ..., prompts: _Optional[_Mapping[str, str]] = ..., default_prompt: _Optional[str] = ..., similarity: _Optional[str] = ..., takes_pairs: bool = ..., can_rank: bool = ..., activation: _Optional[str] = ..., hidden_state_layers: _Optional[_Iterable[_Union[HiddenStateLayer, _Mapping]]] = ..., can_explain: bool = ..., relevance_methods: _Optional[_Iterable[_Union[RelevanceMethod, str]]] = ..., can_explain_similarity: bool = ..., matryoshka_dims: _Optional[_Iterable[int]] = ..., embedding_sparse: bool = ..., token_vector_dim: _Optional[int] = ..., query_tokens: _Optional[int] = ..., document_tokens: _Optional[int] = ..., towers: _Optional[_Union[Towers, _Mapping]] = ..., max_audio_seconds: _Optional[float] = ..., generation: _Optional[_Union[Generation, _Mapping]] = ...) -> None: ...
 
 class Generation(_message.Message):
     __slots__ = ("num_layers", "num_heads", "max_tokens", "starts", "default_start", "num_beams", "length_penalty", "vocab_size", "alignment_heads")

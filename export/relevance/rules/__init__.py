@@ -8,6 +8,7 @@ from export.relevance.rules.choices import CHOICES
 from export.relevance.rules.moves import MOVES
 from export.relevance.rules.norms import NORMS
 from export.relevance.rules.picks import PICKS
+from export.relevance.rules.places import PLACES
 from export.relevance.rules.powers import POWERS
 from export.relevance.rules.products import PRODUCTS
 from export.relevance.rules.reductions import REDUCTIONS
@@ -20,6 +21,7 @@ RULES: Mapping[str, Rule] = {
     **MOVES,
     **NORMS,
     **PICKS,
+    **PLACES,
     **POWERS,
     **PRODUCTS,
     **REDUCTIONS,

@@ -10,7 +10,7 @@ from regard.v1 import types_pb2 as pb
 from server.api.regard_v1.attention import KINDS, describe_window
 from server.api.regard_v1.tensors import WIRE_DTYPES
 from server.inference.alignment import can_align
-from server.inference.request import InferenceResponse
+from server.inference.request import InferenceResponse, PreparedInput
 from server.inference.sound import SoundLength
 from server.repository.loading import LoadedModel
 
@@ -42,6 +42,8 @@ def describe_model(model: LoadedModel, max_batch_size: int, max_inputs: int, dev
                 can_align=can_align(model),
             )
         )
+        both = (towers.text, towers.image)
+        described.can_explain_similarity = all(tower.contract.similarity is not None for tower in both)
     return described
 
 
@@ -88,6 +90,7 @@ def _describe_one(model: LoadedModel, max_batch_size: int, max_inputs: int, devi
         described.generation.CopyFrom(_describe_generation(contract.generation))
     described.can_explain = contract.explains_labels
     described.relevance_methods.extend(METHODS[method] for method in contract.label_methods)
+    described.can_explain_similarity = contract.similarity is not None
     for layer in contract.attention:
         added = described.attention_layers.add(
             layer=layer.layer,
@@ -124,7 +127,12 @@ def describe_positions(found: InferenceResponse) -> dict[str, Any]:
 
     Nothing is said where its caller made the arrays.
     """
-    source, patches = found.prepared.source, found.model.contract.patches
+    return describe_input(found.prepared, found.model)
+
+
+def describe_input(prepared: PreparedInput, model: LoadedModel) -> dict[str, Any]:
+    """The same of an input and what read it."""
+    source, patches = prepared.source, model.contract.patches
     if isinstance(source, Tokens):
         return {"tokens": describe_tokens(source)}
     if isinstance(source, Pixels) and patches:

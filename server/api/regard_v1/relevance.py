@@ -1,19 +1,20 @@
 """Relevance in the messages of regard.v1: what is to be explained, and what is sent."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
 from artifact.contract import RelevanceMethod
 from artifact.text import Tokens
 from regard.v1 import types_pb2 as pb
-from server.api.regard_v1.describe import METHODS, describe_positions
+from server.api.regard_v1.describe import METHODS, describe_input
 from server.api.regard_v1.tensors import write_tensor
 from server.errors import InvalidInput
-from server.inference.request import InferenceResponse
+from server.inference.request import InferenceResponse, PreparedInput
 from server.relevance.plan import RelevancePlan
 from server.relevance.reduce import Relevance
 from server.relevance.request import RelevanceRequest
+from server.repository.loading import LoadedModel
 
 _NAMES: dict[int, RelevanceMethod] = {number: name for name, number in METHODS.items()}
 
@@ -40,13 +41,36 @@ def read_relevance(message: pb.RelevanceRequest) -> RelevanceRequest:
 def write_relevance(plan: RelevancePlan, found: InferenceResponse) -> Iterable[pb.Relevance]:
     """Yield why the only row of an answer has each score."""
     for why in found.relevance():
-        message = pb.Relevance(**describe_positions(found))
-        _write(why, found.model.contract.labels, message)
-        message.positions.extend(plan.positions or ())
-        if isinstance(source := found.prepared.source, Tokens):
-            words = _number_words(source)
-            message.words.extend(words if plan.positions is None else [words[place] for place in plan.positions])
+        message = write_reason(why, found.prepared, found.model, plan.positions)
+        labels = found.model.contract.labels
+        message.index, message.label = why.label, labels[why.label]
+        message.against = "" if why.against is None else labels[why.against]
         yield message
+
+
+def write_reason(
+    why: Relevance, prepared: PreparedInput, model: LoadedModel, positions: Sequence[int] | None
+) -> pb.Relevance:
+    """Write all but the label.
+
+    Args:
+        why: What is written.
+        prepared: The input that it is of.
+        model: What read that.
+        positions: Which are sent; None for all.
+    """
+    message = pb.Relevance(**describe_input(prepared, model), method=METHODS[why.method])
+    message.score, message.unsent, message.rest = why.score, why.unsent, why.rest
+    if complete := why.completeness:
+        message.error, message.relative_error = complete.error, complete.relative_error
+        if complete.baseline is not None:
+            message.baseline = complete.baseline
+    write_tensor(np.ascontiguousarray(why.values), message.values)
+    message.positions.extend(positions or ())
+    if isinstance(source := prepared.source, Tokens):
+        words = _number_words(source)
+        message.words.extend(words if positions is None else [words[place] for place in positions])
+    return message
 
 
 def _number_words(tokens: Tokens) -> list[int]:
@@ -55,15 +79,3 @@ def _number_words(tokens: Tokens) -> list[int]:
     pairs = list(zip(parts, tokens.words, strict=True))
     before = max((word + 1 for part, word in pairs if word is not None and not part), default=0)
     return [-1 if word is None else word + (before if part else 0) for part, word in pairs]
-
-
-def _write(why: Relevance, labels: tuple[str, ...], message: pb.Relevance) -> None:
-    message.method = METHODS[why.method]
-    message.index, message.label = why.label, labels[why.label]
-    message.against = "" if why.against is None else labels[why.against]
-    message.score, message.unsent, message.rest = why.score, why.unsent, why.rest
-    if complete := why.completeness:
-        message.error, message.relative_error = complete.error, complete.relative_error
-        if complete.baseline is not None:
-            message.baseline = complete.baseline
-    write_tensor(np.ascontiguousarray(why.values), message.values)

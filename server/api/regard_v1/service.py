@@ -37,6 +37,7 @@ from server.api.regard_v1.messages import (
     write_timings,
 )
 from server.api.regard_v1.ranking import read_documents, write_ranking
+from server.api.regard_v1.similarity import read_compared, read_comparison, write_comparison
 from server.api.regard_v1.tensors import read_tensors
 from server.api.regard_v1.vectors import check_written, fill_vector, read_wanted, write_vector
 from server.api.regard_v1.zero_shot import fill_candidates, read_candidates, wants_candidates
@@ -49,6 +50,7 @@ from server.inference.late_interaction import with_role
 from server.inference.pipeline import Pipeline
 from server.inference.preprocess import choose_outputs
 from server.inference.request import Images, InferenceRequest, ManyResponses, Tensors, Texts
+from server.inference.similarity import run_compared
 from server.inference.workers import Workers
 from server.inference.zero_shot import compute_labels, read_labels, towers_for, vector_outputs
 from server.repository.lifecycle import Repository
@@ -141,6 +143,17 @@ class RegardService(RegardServiceServicer):
         inputs = read_documents(request, model.contract, self.pipeline.inputs, max_bytes)
         write = partial(write_ranking, answer=answer, request=request)
         return await self._answer_each(request, model, inputs, ("logits",), answer, write, context)
+
+    @rpc("model")
+    async def Compare(self, request: api.CompareRequest, context: RpcContext) -> api.CompareResponse:  # noqa: N802
+        """Say how similar two inputs are, and why."""
+        model = await self.repository.acquire(request.model, request.version)
+        inputs, wanted = read_compared(request, model), read_comparison(request)
+        take_hints(context, "priority", request.priority, request.timeout_ms / 1e3)
+        async with run_compared(self.pipeline, self.workers, inputs, wanted, context) as found:
+            answer = await self.workers.run(partial(write_comparison, found, inputs, model))
+        write_timings(found.timings, answer.timings)
+        return answer
 
     @rpc("model")
     async def Align(self, request: api.AlignRequest, context: RpcContext) -> api.AlignResponse:  # noqa: N802

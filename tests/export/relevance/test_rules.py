@@ -25,6 +25,8 @@ def numbers(*shape: int) -> Floats:
 X, FLAT = numbers(2, 3, 4), numbers(3, 4)
 LEFT, TALL = numbers(5, 3), numbers(6, 1, 5, 3)
 MATRIX, STACK, VECTOR, SCALE = numbers(4, 5), numbers(3, 4, 4), numbers(4), numbers(4)
+PLACES, ROWS = np.array([[0, 1], [1, 2], [1, 2]]), np.array([3, 1])
+TALLER = numbers(4, 3, 4)
 PICKED = np.array([2, 0, -1, 0])
 NUMBERS = {
     "minus_one": np.array([-1]),
@@ -130,6 +132,26 @@ CASES: dict[str, Case] = {
         lambda x: x[:, :, as_tensor(PICKED.reshape(2, 2))],
     ),
     "gather of one": ([node("Gather", "x", "i", axis=1)], {"i": np.array(0)}, lambda x: x[:, 0]),
+    "gather at places": (
+        [node("GatherND", "x", "i")],
+        {"i": PLACES},
+        lambda x: x[as_tensor(PLACES[:, 0]), as_tensor(PLACES[:, 1])],
+    ),
+    "add at places": (
+        [node("ScatterND", "a", "i", "x", reduction="add")],
+        {"a": TALLER, "i": ROWS[:, None]},
+        lambda x: as_tensor(TALLER).index_add(0, as_tensor(ROWS), x),
+    ),
+    "add to places": (
+        [node("ScatterND", "x", "i", "a", reduction="add")],
+        {"a": TALLER[:2], "i": np.array([[1], [1]])},
+        lambda x: x.index_add(0, torch.tensor([1, 1]), as_tensor(TALLER[:2])),
+    ),
+    "put at places": (
+        [node("ScatterElements", "a", "i", "x", axis=0)],
+        {"a": np.zeros((4, 3, 4), dtype=np.float32), "i": np.broadcast_to(ROWS[:, None, None], X.shape)},
+        lambda x: torch.zeros(4, 3, 4).index_copy(0, as_tensor(ROWS), x),
+    ),
     "slice": (
         [node("Slice", "x", "a", "b", "c", "d")],
         {"a": np.array([-1, 0]), "b": np.array([-9, 3]), "c": np.array([1, 2]), "d": np.array([-2, 2])},
@@ -207,8 +229,18 @@ def test_each_part_of_a_gemm_has_the_gradient_of_autograd(name: str, side: str) 
     np.testing.assert_allclose(gradient, expected.numpy(), atol=_TOLERANCE, rtol=1e-5)
 
 
-# Held as a whole: a gate, a length or a denominator depends on nothing.
-_NOT_AFFINE = {"softmax", "softmax of another axis", "sigmoid", "erf", "length", "pow", "sqrt", "reciprocal"}
+# Held as a whole: a gate, a length or a denominator depends on nothing. What is put over something else is refused.
+_NOT_AFFINE = {
+    "put at places",
+    "softmax",
+    "softmax of another axis",
+    "sigmoid",
+    "erf",
+    "length",
+    "pow",
+    "sqrt",
+    "reciprocal",
+}
 AFFINE = [name for name in CASES if name not in _NOT_AFFINE]
 
 

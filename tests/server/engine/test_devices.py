@@ -161,6 +161,7 @@ def test_every_graph_has_run_on_every_device_before_the_first_caller(monkeypatch
     monkeypatch.setattr(Graph, "run", instead)
     engine.warm_up()
     graphs = (engine.plain, engine.tapped, engine.contributing, engine.hidden, *engine.explaining.values())
+    graphs += (engine.comparing, engine.parting)
     assert ran == {(id(graph), device) for graph in graphs for device in (0, 1)}
 
 

@@ -71,7 +71,7 @@ def test_runs_that_share_threads_are_measured_at_a_time(
     """Alone, each would take those of the others; a run of all threads is alone, and so is one with attention."""
     engine = Engine(ARTIFACT, read_contract(ARTIFACT / CONTRACT_FILE), choose_devices("cpu"), instances)
     together, threads = threading.Barrier(at_a_time), defaultdict[tuple[Graph, bool], set[int]](set)
-    sharing = [engine.plain, engine.hidden, engine.explaining["libra"]]
+    sharing = [engine.plain, engine.hidden, engine.explaining["libra"], engine.comparing, engine.parting]
 
     def run(graph: Graph, inputs, names, *, all_threads=False, device=0):  # type: ignore[no-untyped-def]
         threads[graph, all_threads].add(threading.get_ident())

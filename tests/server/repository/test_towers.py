@@ -111,11 +111,15 @@ def test_what_is_damaged_is_refused(folder: Path) -> None:
         ("towers.json", lambda whole: whole["files"].pop("text/contract.json"), "files: "),
         ("text/contract.json", lambda text: text.update(version=2), "text is of tiny-clip/2; expected tiny-clip/1"),
         ("text/contract.json", lambda text: text.update(text=None), "text: its contract takes no texts"),
-        ("image/contract.json", lambda image: image.update(embedding=None), "image: expected vectors of 12 numbers"),
+        (
+            "image/contract.json",
+            lambda image: image.update(embedding=None, similarity=None),
+            "image: expected vectors of 12 numbers",
+        ),
         ("image/contract.json", lambda image: image["files"].pop("hidden.onnx"), "hidden.onnx: not in files"),
         (
             "image/contract.json",
-            lambda image: image["embedding"].update(output="last_hidden_state"),
+            lambda image: (image["embedding"].update(output="last_hidden_state"), image.update(similarity=None)),
             "vectors are the outputs embedding and last_hidden_state; expected one name",
         ),
         (

@@ -1,0 +1,76 @@
+"""What each position of one input does with each of another for their similarity, as a matrix in two colours."""
+
+from matplotlib.colors import Normalize
+from matplotlib.figure import Figure, SubFigure
+
+from regard.comparison import SimilarityRelevance
+from regard.pictures.lettering import cut, longest_inches, printable
+from regard.pictures.style import (
+    MARGIN_INCHES,
+    SCREEN,
+    Style,
+    canvas,
+    draw_bar,
+    inches_of,
+    place,
+    scale_inches,
+    scale_label,
+    signed_colours,
+    whole,
+    write_title,
+)
+from regard.pictures.titles import fit_title
+from regard.reasons import names, similarity_headline
+from regard.scales import signed_end
+
+_CELL_INCHES, _MOST_INCHES, _NAME_INCHES = 0.34, 9.0, 1.6
+_UNIT = "apart · similarity · alike"
+
+
+def pair_matrix(why: SimilarityRelevance, *, model: str, style: Style = SCREEN, on: SubFigure | None = None) -> Figure:
+    """Draw a row for each position of the first input and a column for each of the second.
+
+    What makes both more alike is orange, what sets them apart blue; the scale is linear and as long on both sides of 0.
+    The title says the similarity, what of it is in no pair, and how far all of it adds up.
+
+    Args:
+        why: From `Comparison.relevance`, with pairs.
+        model: Name for the title.
+        style: Colours and measures; of its scale percentile and end, which are of the numbers without their signs.
+        on: Draw on this part of a figure (see `side_by_side`).
+
+    Returns:
+        The whole figure.
+
+    Raises:
+        ValueError: There are no pairs.
+    """
+    if why.pairs is None:
+        raise ValueError("similarity without pairs; expected those of a request with pairs")
+    points = style.text_points
+    rows, columns = (
+        [cut(printable(name), _NAME_INCHES, points) for name in names(one)] for one in (why.first, why.second)
+    )
+    cell = min(_CELL_INCHES, _MOST_INCHES / max(len(rows), len(columns)))
+    beside, below = (longest_inches(side, points) + 3 * MARGIN_INCHES for side in (rows, columns))
+    width, height = cell * len(columns), cell * len(rows)
+    headline = similarity_headline(why, model)
+    full = style.at_most(max(width + beside + scale_inches(style) + MARGIN_INCHES, 4.5))
+    width = min(width, full - beside - scale_inches(style) - MARGIN_INCHES)
+    title = fit_title(headline, full - 2 * MARGIN_INCHES, points + 2)
+    drawn_on = canvas(style, on, full, height + below + title.height_inches + 4 * MARGIN_INCHES, placed=True)
+    write_title(drawn_on, title.text, title.points, style)
+    top = inches_of(drawn_on)[1] - below - height
+    axes = place(drawn_on, beside, top, width, height)
+    end = signed_end(why.pairs, style.scale)
+    colours, norm = signed_colours(style.theme), Normalize(-end.value, end.value)
+    drawn = axes.imshow(why.pairs, cmap=colours, norm=norm, aspect="auto", interpolation="nearest")
+    for axis, side in ((axes.yaxis, rows), (axes.xaxis, columns)):
+        axis.set_ticks(range(len(side)), side, fontsize=points, color=style.ink)
+    axes.tick_params(length=0)
+    axes.tick_params(axis="x", rotation=90)
+    for edge in axes.spines.values():
+        edge.set_visible(False)
+    label = scale_label(_UNIT, end, style)
+    draw_bar(drawn_on, (beside + width, top), height, drawn, style, label, beyond=end.beyond, over_photo=False)
+    return whole(drawn_on)
