@@ -4,7 +4,7 @@
 /** @import { ViewEvents } from "../types.d.ts" */
 
 import { HEAT_OPACITY } from "./colour.js";
-import { byId, choice, make } from "./dom.js";
+import { byId, choice, make, setText } from "./dom.js";
 import { headGrid } from "./heads.js";
 import { isWritten, layerOf, layersOf } from "./measures.js";
 import { exact, joined, look, overlap, said, topOf } from "./numbers.js";
@@ -126,10 +126,10 @@ export class View {
     byId("shown").hidden = false;
     byId("empty").hidden = true;
     const { main, other, measure, model } = shown;
-    byId("title").textContent = titleOf(model, main, measure);
-    byId("looks").textContent = looksOf(shown);
-    byId("written").textContent = main.reply.writing?.text.trim() ?? "";
-    const [first, second = null] = this.viewsOf(shown);
+    const [first, second = null] = this.viewsOf(shown); // asks for a style, which is known as long as nothing is written
+    setText(byId("title"), titleOf(model, main, measure));
+    setText(byId("looks"), looksOf(shown));
+    setText(byId("written"), main.reply.writing?.text.trim() ?? "");
     this.panels[0].draw(first);
     this.panels[0].caption.replaceChildren(...(other ? [make("strong", { text: titleOf(model, main, measure) })] : []));
     this.panels[1].node.hidden = !second;
@@ -267,10 +267,11 @@ export class View {
       button.setAttribute("aria-pressed", String(button.value === String(query)));
     const pinned = isPinned(reply, state.query);
     byId("release").classList.toggle("pinned", pinned);
-    byId("hint").textContent = pinned
+    const hint = pinned
       ? "Pinned. “Release” or the Escape key lets the pointer choose again."
       : reply.tokens
         ? `${touch.matches ? "Tap" : "Point at"} a ${reply.writing ? "written token" : "token"}${touch.matches ? "" : " or use the arrow keys; click or Enter pins"}.`
         : `${touch.matches ? "Tap a patch, or drag sideways over the picture" : "Point at a patch or use the arrow keys; click or Enter pins"}.`;
+    setText(byId("hint"), hint);
   }
 }
