@@ -92,7 +92,7 @@ def test_pieces_of_a_text_are_the_text(
 
 
 def _matrix_width(visit: Visit) -> float:
-    box = visit.find("canvas.matrix").bounding_box()
+    box = visit.find(".sheet").bounding_box()
     assert box is not None
     return box["width"]
 
@@ -110,7 +110,9 @@ def test_a_large_matrix_is_zoomed_into(browser: Browser, explorer: Explorer) -> 
         assert _matrix_width(visit) == pytest.approx(2 * before, rel=0.1)
         assert visit.width()[0] == 390
         visit.page.evaluate("document.querySelector('.zoomed').scrollTo(9999, 9999)")
-        visit.find("canvas.matrix").hover(position={"x": _matrix_width(visit) - 4, "y": _matrix_width(visit) - 4})
+        seen = visit.find("canvas.matrix").bounding_box()
+        assert seen is not None
+        visit.find("canvas.matrix").hover(position={"x": seen["width"] - 4, "y": seen["height"] - 4})
         expect(visit.find(".told")).to_contain_text("from “[SEP]” to “[SEP]”")
         visit.button("Smaller").click()
         expect(visit.button("Smaller")).to_be_disabled()

@@ -19,11 +19,20 @@ const PRODUCT_PERCENTILE = 99;
  * @returns {End}
  */
 export function endOf(layer, numbers, chosen) {
-  const largest = largestOf(numbers);
   const percentile = chosen ?? (layer.measure.endsWith("rollout") ? PRODUCT_PERCENTILE : 100);
-  const end = percentile < 100 ? percentileOf(numbers, percentile) : largest;
-  return end > 0 ? { end, largest, percentile } : { end: largest || 1, largest, percentile: 100 };
+  const known = ends.get(numbers);
+  if (known?.percentile === percentile) return known.end;
+  const largest = largestOf(numbers);
+  const value = percentile < 100 ? percentileOf(numbers, percentile) : largest;
+  const end = value > 0 ? { end: value, largest, percentile } : { end: largest || 1, largest, percentile: 100 };
+  ends.set(numbers, { percentile, end });
+  return end;
 }
+
+/** @type {WeakMap<Float32Array, { percentile: number, end: End }>} The end last asked for; a matrix is asked for often */
+const ends = new WeakMap();
+/** @type {WeakMap<Float32Array, Float32Array>} Matrices as they are told, made once for each */
+const told = new WeakMap();
 
 /**
  * The furthest of some ends.
@@ -68,6 +77,17 @@ export function shareOf({ curve, end }, weight) {
 }
 
 /**
+ * The place of a weight in a table of 256 colours.
+ * @param {{ curve: Curve, end: number }} scale
+ * @returns {(weight: number) => number}
+ */
+export function placer({ curve, end }) {
+  const most = 255 / end;
+  if (curve === "linear") return (weight) => (weight <= 0 ? 0 : weight >= end ? 255 : (weight * most + 0.5) | 0);
+  return (weight) => Math.round(255 * shareOf({ curve, end }, weight));
+}
+
+/**
  * The weight at a share of a scale.
  * @param {{ curve: Curve, end: number }} scale
  * @param {number} share
@@ -101,9 +121,12 @@ export function unitOf({ kind, window, shape }, query, { multiples, mixed }) {
  */
 export function toldMatrix(layer, head, { byRow }) {
   const matrix = matrixOf(layer, head);
-  if (!byRow) return matrix;
+  const made = byRow ? told.get(matrix) : matrix;
+  if (made) return made;
   const [, queries, keys] = layer.shape;
-  return matrix.map((weight, at) => weight * (keys - queries + Math.floor(at / keys) + 1));
+  const multiples = matrix.map((weight, at) => weight * (keys - queries + Math.floor(at / keys) + 1));
+  told.set(matrix, multiples);
+  return multiples;
 }
 
 /**

@@ -4,7 +4,7 @@
 /** @import { Side, SidePicture, State, Unit, ViewEvents } from "../types.d.ts" */
 
 import { HEAT_OPACITY } from "./colour.js";
-import { byId, choice, make } from "./dom.js";
+import { byId, choice, make, setText } from "./dom.js";
 import { headGrid } from "./heads.js";
 import { isWritten, layerOf, layersOf } from "./measures.js";
 import { exact, joined, look, overlap, said, topOf } from "./numbers.js";
@@ -188,10 +188,10 @@ export class View {
     byId("shown").hidden = false;
     byId("empty").hidden = true;
     const { main, measure } = shown;
-    byId("title").textContent = titleOf(main);
-    byId("looks").textContent = looksOf(shown);
-    byId("written").textContent = main.reply.writing?.text.trim() ?? "";
-    const [first, second = null] = this.viewsOf(shown);
+    const [first, second = null] = this.viewsOf(shown); // asks for a style, which is known as long as nothing is written
+    setText(byId("title"), titleOf(main));
+    setText(byId("looks"), looksOf(shown));
+    setText(byId("written"), main.reply.writing?.text.trim() ?? "");
     this.panels[0].draw(first);
     this.panels[0].caption.replaceChildren(
       ...(second ? [make("div", { class: "title" }, ...titlesOf(first, second))] : []),
@@ -344,10 +344,11 @@ export class View {
       button.setAttribute("aria-pressed", String(button.value === String(query)));
     const pinned = isPinned(reply, state.query);
     byId("release").classList.toggle("pinned", pinned);
-    byId("hint").textContent = pinned
+    const hint = pinned
       ? "Pinned. “Release” or the Escape key lets the pointer choose again."
       : reply.tokens
         ? `${touch.matches ? "Tap" : "Point at"} a ${reply.writing ? "written token" : "token"}${touch.matches ? "" : " or use the arrow keys; click or Enter pins"}.`
         : `${touch.matches ? "Tap a patch, or drag sideways over the picture" : "Point at a patch or use the arrow keys; click or Enter pins"}.`;
+    setText(byId("hint"), hint);
   }
 }
