@@ -124,6 +124,20 @@ export function matrixOf(layer, head) {
   return matrix;
 }
 
+/** @type {WeakMap<Float32Array, number>} */
+const known = new WeakMap();
+let lastKnown = 0;
+
+/**
+ * What a list of numbers is known by where something is kept that was made of it.
+ * @param {Float32Array} list
+ */
+export function numberOf(list) {
+  const number = known.get(list) ?? ++lastKnown;
+  known.set(list, number);
+  return number;
+}
+
 /**
  * The largest of some numbers, at least 0.
  * @param {Float32Array} numbers

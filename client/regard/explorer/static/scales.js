@@ -2,7 +2,7 @@
 
 /** @import { Curve, End, Head, Layer, Query, Scale, Unit } from "../types.d.ts" */
 
-import { largestOf, matrixOf } from "./numbers.js";
+import { joined, largestOf, matrixOf, numberOf } from "./numbers.js";
 
 /** @type {Curve[]} */
 export const CURVES = ["linear", "sqrt", "log"];
@@ -18,18 +18,33 @@ const PRODUCT_PERCENTILE = 99;
  * @param {number | null} chosen
  * @returns {End}
  */
-export function endOf(layer, numbers, chosen) {
+export const endOf = (layer, numbers, chosen) => endOfAll(layer, [numbers], chosen);
+
+/**
+ * Where one scale of several lists of numbers ends, each told times its own count. Kept with the first list, since
+ * matrices are asked for at every move of the pointer.
+ * @param {Layer} layer
+ * @param {Float32Array[]} lists
+ * @param {number | null} chosen
+ * @param {number[]} times
+ * @returns {End}
+ */
+export function endOfAll(layer, lists, chosen, times = lists.map(() => 1)) {
   const percentile = chosen ?? (layer.measure.endsWith("rollout") ? PRODUCT_PERCENTILE : 100);
-  const known = ends.get(numbers);
-  if (known?.percentile === percentile) return known.end;
+  const key = [percentile, ...lists.map(numberOf), ...times].join();
+  const kept = ends.get(lists[0]) ?? new Map();
+  const known = kept.get(key);
+  if (known) return known;
+  const told = lists.map((list, at) => (times[at] === 1 ? list : list.map((number) => number * times[at])));
+  const numbers = told.length > 1 ? joined(told) : told[0];
   const largest = largestOf(numbers);
   const value = percentile < 100 ? percentileOf(numbers, percentile) : largest;
   const end = value > 0 ? { end: value, largest, percentile } : { end: largest || 1, largest, percentile: 100 };
-  ends.set(numbers, { percentile, end });
+  ends.set(lists[0], kept.set(key, end));
   return end;
 }
 
-/** @type {WeakMap<Float32Array, { percentile: number, end: End }>} The end last asked for; a matrix is asked for often */
+/** @type {WeakMap<Float32Array, Map<string, End>>} */
 const ends = new WeakMap();
 /** @type {WeakMap<Float32Array, Float32Array>} Matrices as they are told, made once for each */
 const told = new WeakMap();

@@ -4,7 +4,7 @@
 
 import { paint, viridisTable } from "./colour.js";
 import { contextOf } from "./dom.js";
-import { matrixOf } from "./numbers.js";
+import { matrixOf, numberOf } from "./numbers.js";
 import { lookersOf } from "./places.js";
 import { placer, toldMatrix } from "./scales.js";
 
@@ -21,16 +21,6 @@ const table = viridisTable();
 const MAX_IMAGES = 32;
 /** @type {Map<string, OffscreenCanvas>} */
 const images = new Map();
-/** @type {WeakMap<Float32Array, number>} */
-const numbers = new WeakMap();
-let lastNumber = 0;
-
-/** @param {Float32Array} matrix */
-function numberOf(matrix) {
-  const number = numbers.get(matrix) ?? ++lastNumber;
-  numbers.set(matrix, number);
-  return number;
-}
 
 /**
  * The matrix as colours, one pixel a weight; those last drawn are kept, since pointing changes none of them.
