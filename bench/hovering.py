@@ -66,6 +66,7 @@ SCENES = {
     "reading view": Scene(".tokens.reading-view", f"reading=true&{_TEXT}", TEXT_MODEL),
     "matrix": Scene("canvas.matrix", _TEXT, TEXT_MODEL),
     "arcs": Scene("canvas.arcs", f"arcs=true&{_TEXT}", TEXT_MODEL),
+    "two matrices": Scene("canvas.matrix", f"beside=3.5&clip=99&{_TEXT}", TEXT_MODEL),
 }
 
 

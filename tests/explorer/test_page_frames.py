@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from tests.explorer.browsing import Browser, Visit, expect, visiting
-from tests.explorer.running import SANDAL, Explorer
+from tests.explorer.running import SANDAL, TEXT, Explorer
 
 LONG = "a good film " * 20  # of more tokens than a screen has room for
 SCREEN: dict[str, Any] = {"viewport": {"width": 900, "height": 360}}
@@ -236,6 +236,120 @@ def test_names_of_rows_and_columns_stay_at_the_sides(browser: Browser, explorer:
         assert written.count("[SEP]") == 2
         assert "[CLS]" not in written
         assert 10 < len(written) < 60
+
+
+_STROKES = """() => {
+  window.strokes = { draws: 0, arcs: 0, below: 0, words: 0 };
+  const note = (kind, name, as) => {
+    const before = kind.prototype[name];
+    kind.prototype[name] = function (...values) {
+      if (as === "below" || this.canvas.classList.contains("arcs")) window.strokes[as] += 1;
+      return before.apply(this, values);
+    };
+  };
+  note(CanvasRenderingContext2D, "drawImage", "draws");
+  note(CanvasRenderingContext2D, "stroke", "arcs");
+  note(CanvasRenderingContext2D, "fillText", "words");
+  note(OffscreenCanvasRenderingContext2D, "stroke", "below");
+}"""
+
+
+def _strokes(visit: Visit) -> dict[str, int]:
+    """What was drawn of arcs since the last call."""
+    visit.is_drawn()
+    visit.page.evaluate(_FRAMES)
+    counts: dict[str, int] = visit.page.evaluate("({ ...window.strokes })")
+    visit.page.evaluate("window.strokes = { draws: 0, arcs: 0, below: 0, words: 0 }")
+    return counts
+
+
+def test_a_move_over_arcs_draws_those_of_one_token(browser: Browser, explorer: Explorer) -> None:
+    """All others are below, drawn once for a head; from one token to the next no more than there are tokens."""
+    count = len(LONG.split()) + 2
+    with visiting(browser, explorer, f"model=tiny-text&layer=0&head=1&arcs=true&text={LONG}", **SCREEN) as visit:
+        arcs = visit.find("canvas.arcs")
+        expect(arcs).to_be_visible()
+        arcs.hover(position={"x": 20, "y": 22 * 0.5})  # before that all arcs stood out
+        visit.looks_is("What “[CLS]” attends to")
+        visit.is_drawn()
+        visit.page.evaluate(_STROKES)
+        right = arcs.evaluate("(canvas) => canvas.clientWidth") - 20
+        for at in (2, 5, 9):
+            arcs.hover(position={"x": 20, "y": 22 * (at + 0.5)})
+            drawn = _strokes(visit)
+            assert 0 < drawn["arcs"] <= count * drawn["draws"]
+            assert (drawn["below"], drawn["words"]) == (0, drawn["draws"])
+        arcs.click(position={"x": 20, "y": 22 * 5.5})
+        _strokes(visit)
+        arcs.hover(position={"x": right, "y": 22 * 0.5})
+        drawn = _strokes(visit)
+        assert drawn["draws"] > 0
+        assert drawn["below"] == 0
+        assert drawn["arcs"] <= count * drawn["draws"]
+        assert drawn["words"] <= 2 * drawn["draws"], "that which is pinned, and that which is pointed at"
+        visit.choose("head-choices", 2)
+        assert _strokes(visit)["below"] > 4 * count
+
+
+def test_arcs_below_are_drawn_anew_where_they_change(browser: Browser, explorer: Explorer) -> None:
+    """With head, scale and colours: all is as a page draws it that never drew another."""
+    hashed = """async () => {
+      const blob = await new Promise((done) => document.querySelector("canvas.arcs").toBlob(done));
+      return Array.from(new Uint8Array(await crypto.subtle.digest("SHA-256", await blob.arrayBuffer()))).join();
+    }"""
+
+    def seen() -> str:
+        expect(visit.find("canvas.arcs")).to_be_visible()
+        visit.is_drawn()
+        picture: str = visit.page.evaluate(hashed)
+        return picture
+
+    link = f"model=tiny-text&layer=0&head=1&query=1&arcs=true&text={TEXT}"
+    with visiting(browser, explorer, link, color_scheme="light") as visit:
+        pictures = [seen()]
+        for change in (
+            lambda: visit.choose("head-choices", 2),
+            lambda: visit.page.locator("#clip").select_option("95", force=True),  # its section is closed
+            lambda: visit.button("all tokens").click(),
+            lambda: visit.page.emulate_media(color_scheme="dark"),
+        ):
+            change()
+            pictures.append(seen())
+            visit.page.reload()
+            assert seen() == pictures[-1]
+        assert len(set(pictures)) == len(pictures)
+
+
+@pytest.mark.parametrize("how", ["", "&common=true", "&arcs=true&arc_heads=0.2", "&multiples=true"])
+def test_a_scale_of_both_pictures_is_made_once(browser: Browser, explorer: Explorer, how: str) -> None:
+    """Moves of the pointer neither join matrices nor sort their numbers; another percentile does both."""
+    note = """(large) => {
+      window.made = { set: 0, sort: 0 };
+      for (const name of ["set", "sort"]) {
+        const before = Float32Array.prototype[name];
+        Float32Array.prototype[name] = function (...values) {
+          if ((name === "set" ? values[0] : this).length >= large) window.made[name] += 1;
+          return before.apply(this, values);
+        };
+      }
+    }"""
+    link = f"model=tiny-text&layer=0&head=1&beside=1.2&clip=90{how}&text={LONG}"
+    with visiting(browser, explorer, link, **SCREEN) as visit:
+        between = visit.find("canvas.arcs" if "arcs" in how else "canvas.matrix")
+        expect(between).to_have_count(2)
+        visit.is_drawn()
+        visit.page.evaluate(note, (len(LONG.split()) + 2) ** 2)
+        for at in (2, 5, 9):
+            between.first.hover(position={"x": 40, "y": 60 + 10 * at})
+            visit.page.evaluate(_FRAMES)
+        visit.is_drawn()
+        assert visit.page.evaluate("window.made") == {"set": 0, "sort": 0}
+        visit.find("#scales summary").click()
+        visit.page.select_option("#clip", "95")
+        visit.is_drawn()
+        made = visit.page.evaluate("window.made")
+        assert made["sort"] > 0
+        assert made["set"] > 0
 
 
 def test_the_page_counts_its_frames_where_the_address_says_so(browser: Browser, explorer: Explorer) -> None:
