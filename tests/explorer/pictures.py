@@ -39,6 +39,7 @@ def photo(browser: Browser, explorer: Explorer, path: Path) -> None:
         visit.give(PHOTOS / "chelsea.jpg")
         expect(visit.find("canvas.photo")).to_be_visible(timeout=60000)
         visit.choose("head-choices", 4)
+        visit.page.evaluate("window.scrollTo(0, 0)")
         visit.find("canvas.photo").hover(position=visit.photo_point(17, 14, 37, 37))  # type: ignore[arg-type]
         visit.looks_is("What the patch in row 17, column 14 attends to")
         take(visit, path)
@@ -61,7 +62,8 @@ def writing(browser: Browser, explorer: Explorer, path: Path) -> None:
 
 
 def take(visit: Visit, path: Path) -> None:
-    """Write what is seen."""
+    """Write what is seen, once all of it is drawn."""
+    visit.is_drawn()
     shot = visit.page.screenshot(caret="initial")
     with Image.open(io.BytesIO(shot)) as picture:
         picture.convert("RGB").save(path, optimize=True)

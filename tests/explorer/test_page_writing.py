@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from regard import AttentionRequest, Client, Generated
-from tests.explorer.browsing import Browser, Route, Visit, expect, visiting
+from tests.explorer.browsing import EMPTY, Browser, Route, Visit, expect, visiting
 from tests.explorer.running import TEXT, Explorer
 from tests.explorer.seen import LINK, SHOWN, alignment, expect_row, is_whole, names, written
 from tests.explorer.writing import WORD, HeldTokens
@@ -286,12 +286,12 @@ def test_where_layers_come_one_by_one_each_is_written_anew(
     watch = """async () => {
       for (const _ of [1, 2]) await new Promise(requestAnimationFrame);
       window.drawn = new Promise((drawn) => {
-        new MutationObserver(drawn).observe(document.querySelector("#title"), { childList: true });
+        new PerformanceObserver(drawn).observe({ type: "measure" });
       });
     }"""
     with visiting(browser, before_writer) as visit:
         visit.page.route("**/asking.js", one_by_one)
-        visit.page.reload()
+        visit.page.goto(f"{before_writer.url}?frames#{EMPTY}")  # which says when it draws
         expect(visit.find("#status")).to_contain_text("no model that shows attention over photos")
         visit.page.evaluate(f"location.hash = '{LINK}&layer=2&head=1&query=3&beside=0.2'")
         held_tokens.let(len(names(whole)) + 1)

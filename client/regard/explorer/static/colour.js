@@ -88,19 +88,19 @@ function between(stops, share) {
  * Viridis, which colour-blind people can read.
  * @param {number} share
  */
-export const viridis = (share) => between(VIRIDIS, share);
+const viridis = (share) => between(VIRIDIS, share);
 
 /**
  * A CSS colour.
  * @param {Colour} colour
  */
-export const css = ([red, green, blue]) => `rgb(${red} ${green} ${blue})`;
+const css = ([red, green, blue]) => `rgb(${red} ${green} ${blue})`;
 
 /**
  * Black or white, whichever can be read better on this ground: by relative luminance (WCAG 2.2).
  * @param {Colour} ground
  */
-export function inkOn(ground) {
+function inkOn(ground) {
   const [red, green, blue] = ground.map((value) => {
     const share = value / 255;
     return share <= 0.04045 ? share / 12.92 : ((share + 0.055) / 1.055) ** 2.4;
@@ -134,19 +134,24 @@ export function viridisTable() {
   return table;
 }
 
+/** 256 colours of viridis as CSS, each with the ink that can be read on it. */
+export const VIRIDIS_CSS = Array.from({ length: 256 }, (_, step) => {
+  const ground = viridis(step / 255);
+  return { ground: css(ground), ink: inkOn(ground) };
+});
+
 /**
- * Paint numbers [height * width] by a table of 256 colours: an ImageData of one pixel a number.
- * @param {Float32Array} numbers
- * @param {number} width
- * @param {number} height
+ * Paint numbers, one a pixel, by a table of 256 colours onto a canvas.
+ * @param {OffscreenCanvas} canvas
+ * @param {Float32Array} numbers [height * width]
  * @param {Uint8ClampedArray<ArrayBuffer>} table
- * @param {(number: number) => number} share From 0 to 1, the place in the table
+ * @param {(number: number) => number} place Of a number in the table, from 0 to 255
  */
-export function paint(numbers, width, height, table, share) {
-  const image = new ImageData(width, height);
+export function paint(canvas, numbers, table, place) {
+  const image = new ImageData(canvas.width, canvas.height);
   const [colours, pixels] = [new Uint32Array(table.buffer), new Uint32Array(image.data.buffer)];
-  for (let at = 0; at < width * height; at++) pixels[at] = colours[Math.round(255 * share(numbers[at]))];
-  return image;
+  for (let at = 0; at < pixels.length; at++) pixels[at] = colours[place(numbers[at])];
+  contextOf(canvas).putImageData(image, 0, 0);
 }
 
 /**

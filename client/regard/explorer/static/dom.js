@@ -57,6 +57,15 @@ export function byId(id) {
 }
 
 /**
+ * Write a text into an element, if it does not stand there yet: a new one has the page laid out anew.
+ * @param {Element} node
+ * @param {string} text
+ */
+export function setText(node, text) {
+  if (node.textContent !== text) node.textContent = text;
+}
+
+/**
  * Switch what needs something shown on or off.
  * @param {boolean} on
  */

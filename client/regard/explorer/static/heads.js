@@ -2,23 +2,15 @@
 
 /** @import { PictureView } from "../types.d.ts" */
 
-/** @typedef {{ timeRemaining(): number }} Idle */
-
-import { make } from "./dom.js";
-import { exact, largestOf, look } from "./numbers.js";
+import { make, setText } from "./dom.js";
+import { IdleSteps } from "./idle.js";
+import { exact, look } from "./numbers.js";
 import { paintPhoto } from "./photo.js";
 import { isPhoto, prefixOf, seenOf } from "./places.js";
-import { scaleOfOne, toldMatrix } from "./scales.js";
+import { endOf, scaleOfOne, toldMatrix } from "./scales.js";
 import { paintMatrix } from "./text.js";
 
 const SMALL_PIXELS = 168;
-const MS_LEFT = 4; // of an idle time, to begin another head
-const MAX_MS = 100; // until the next head is drawn, idle or not
-/** @param {(idle: Idle) => void} draw */
-export const whenIdle = (draw) =>
-  window.requestIdleCallback
-    ? window.requestIdleCallback(draw, { timeout: MAX_MS })
-    : setTimeout(draw, 16, { timeRemaining: () => 0 });
 
 /**
  * The grid, drawn head after head while the page has nothing else to do. `choose(head)` is called with the number of the
@@ -31,17 +23,10 @@ export function headGrid(choose) {
   let cells = [];
   /** @type {PictureView | null} */
   let shown = null;
-  let [next, left] = [0, 0];
-  /** @param {Idle} idle */
-  const drawSome = (idle) => {
-    do {
-      next = (next + 1) % cells.length;
-      if (shown) drawCell(cells[next], next, shown);
-      left -= 1;
-    } while (left > 0 && idle.timeRemaining() > MS_LEFT);
-    if (left > 0) whenIdle(drawSome);
-    else grid.setAttribute("aria-busy", "false");
-  };
+  const steps = new IdleSteps(
+    (head) => shown && drawCell(cells[head], head, shown),
+    (busy) => grid.setAttribute("aria-busy", String(busy)),
+  );
   return {
     node: grid,
     /** @param {PictureView} view */
@@ -53,9 +38,7 @@ export function headGrid(choose) {
       }
       for (const [head, { node }] of cells.entries()) node.setAttribute("aria-pressed", String(view.head === head));
       shown = view;
-      if (left === 0) whenIdle(drawSome);
-      left = count; // goes on where it was, so that none is left out while the pointer moves
-      grid.setAttribute("aria-busy", "true");
+      steps.begin(count);
     },
   };
 }
@@ -81,10 +64,11 @@ function cellOf(head, choose) {
  */
 function drawCell({ canvas, label }, head, view) {
   const { layer, reply, query, unit } = view;
-  const row = look(layer, head, query);
-  const seen = reply.patches ? row.subarray(prefixOf(reply)) : toldMatrix(layer, head, unit);
+  const row = reply.patches ? look(layer, head, query) : toldMatrix(layer, head, unit);
+  const seen = reply.patches ? row.subarray(prefixOf(reply)) : row;
+  const { largest } = endOf(layer, seen, view.scale.chosen);
   const scale = scaleOfOne(view.scale, layer, seen);
-  label.textContent = `head ${layer.heads[head]} · max ${exact(Number(largestOf(seen).toPrecision(2)))}`;
+  setText(label, `head ${layer.heads[head]} · max ${exact(Number(largest.toPrecision(2)))}`);
   if (isPhoto(view)) {
     const { left, top, right, bottom } = seenOf(view.reply.patches);
     resize(canvas, SMALL_PIXELS, Math.round((SMALL_PIXELS * (bottom - top)) / (right - left)));

@@ -2,13 +2,14 @@
 
 /** @import { Rect, TextView } from "../types.d.ts" */
 
-import { css, inkOn, viridis } from "./colour.js";
+import { VIRIDIS_CSS } from "./colour.js";
 import { contextOf } from "./dom.js";
 import { percent, said } from "./numbers.js";
-import { shareOf } from "./scales.js";
+import { placer } from "./scales.js";
 import { piecesOf } from "./tokens.js";
 
-/** @typedef {{ text: string, small: string, ground: import("../types.d.ts").Colour | null, looks: boolean }} Chip */
+/** @typedef {{ ground: string, ink: string }} Colours */
+/** @typedef {{ text: string, small: string, colours: Colours | null, looks: boolean }} Chip */
 
 const CHIP = { font: "15px ui-monospace, Menlo, Consolas, monospace", small: "11px system-ui, sans-serif", high: 38 };
 const READ = { font: "16px Georgia, serif", high: 24 };
@@ -23,14 +24,15 @@ const [GAP, AROUND] = [5, 16];
 function chipsOf({ reply, row, rowEnd, scale, unit, query, text }) {
   const pieces = text === null ? null : piecesOf(reply.tokens, text);
   const writes = Boolean(reply.writing);
+  const place = placer({ ...scale, ...rowEnd });
   const tokens = reply.tokens.map((token, at) => ({
     text: pieces ? pieces[at] : token.text,
     small: said(row[at], unit),
-    ground: viridis(shareOf({ ...scale, end: rowEnd.end }, row[at])),
+    colours: VIRIDIS_CSS[place(row[at])],
     looks: !writes && query === at,
   }));
   const written = (reply.writing?.tokens ?? []).map((token, at) => ({
-    ...{ text: token.text, small: percent(Math.exp(token.log_probability)), ground: null, looks: query === at },
+    ...{ text: token.text, small: percent(Math.exp(token.log_probability)), colours: null, looks: query === at },
   }));
   return writes ? [tokens, written] : [tokens];
 }
@@ -71,20 +73,20 @@ export function linesOf(view, width) {
  * @param {(Chip & Rect)[]} placed
  */
 export function paintLines(context, { ink, text }, placed) {
-  for (const { text: word, small, ground, looks, x, y, width, height } of placed) {
-    context.fillStyle = ground ? css(ground) : "transparent";
+  for (const { text: word, small, colours, looks, x, y, width, height } of placed) {
+    if (colours) context.fillStyle = colours.ground;
     context.strokeStyle = ink;
     context.lineWidth = 2;
     context.beginPath();
     if (text === null) context.roundRect(x + 1, y + 1, width - 2, height - 2, 6);
     else context.rect(x, y, width, height);
-    if (ground) context.fill();
-    if (looks || !ground) {
+    if (colours) context.fill();
+    if (looks || !colours) {
       context.globalAlpha = looks ? 1 : 0.35;
       context.stroke();
       context.globalAlpha = 1;
     }
-    Object.assign(context, { fillStyle: ground ? inkOn(ground) : ink, textBaseline: "middle" });
+    Object.assign(context, { fillStyle: colours?.ink ?? ink, textBaseline: "middle" });
     if (text === null) {
       Object.assign(context, { textAlign: "center", font: CHIP.font });
       context.fillText(word, x + width / 2, y + 14, width);

@@ -10,6 +10,7 @@ import { drawControls, lackingWords } from "./controls.js";
 import { byId, enable } from "./dom.js";
 import { drawFacts } from "./facts.js";
 import { faultOf } from "./files.js";
+import { frameCounter } from "./frames.js";
 import { listen } from "./gestures.js";
 import { HeldPhoto } from "./held.js";
 import { hasSpecial, withoutSpecial } from "./hidden.js";
@@ -58,6 +59,7 @@ export class Page {
     /** @type {Shown | null} */
     this.shown = null;
     this.drawing = 0;
+    this.counted = frameCounter();
     this.status = new Status();
     this.asker = new Asker((name) => this.held(name)?.blob ?? null);
     this.writer = new Writer(this);
@@ -317,11 +319,12 @@ export class Page {
   /** Draw what is shown, soon; several calls before then are one. */
   draw() {
     if (this.drawing || !this.shown) return;
-    this.drawing = requestAnimationFrame(() => {
+    this.drawing = requestAnimationFrame((began) => {
       this.drawing = 0;
       if (!this.shown) return;
       this.view.draw(this.seen());
       this.whatIf.draw(this.seen());
+      this.counted?.(began);
     });
   }
 

@@ -44,7 +44,8 @@ export function rowOf(layer, head, query) {
   const [, queries, keys] = layer.shape;
   const start = (head * queries + query) * keys;
   const packed = layer.data.subarray(start, start + keys);
-  const row = layer.half ? Float32Array.from(packed, (bits) => halfTable()[bits]) : Float32Array.from(packed);
+  const row = new Float32Array(packed);
+  if (layer.half) for (let key = 0; key < keys; key++) row[key] = halfTable()[packed[key]];
   if (!layer.window) return row;
   const spread = new Float32Array(lengthOf(layer));
   keyCells(layer.window, query).forEach((cell, key) => {
@@ -123,6 +124,20 @@ export function matrixOf(layer, head) {
   return matrix;
 }
 
+/** @type {WeakMap<Float32Array, number>} */
+const known = new WeakMap();
+let lastKnown = 0;
+
+/**
+ * What a list of numbers is known by where something is kept that was made of it.
+ * @param {Float32Array} list
+ */
+export function numberOf(list) {
+  const number = known.get(list) ?? ++lastKnown;
+  known.set(list, number);
+  return number;
+}
+
 /**
  * The largest of some numbers, at least 0.
  * @param {Float32Array} numbers
@@ -152,10 +167,18 @@ export function joined(lists) {
  * @param {Float32Array} row
  * @param {number} count
  */
-export const topOf = (row, count) =>
-  Array.from(row.keys())
-    .sort((a, b) => row[b] - row[a] || a - b)
-    .slice(0, count);
+export function topOf(row, count) {
+  /** @type {number[]} */
+  const top = [];
+  for (let key = 0; key < row.length; key++) {
+    if (top.length === count && row[key] <= row[top[count - 1]]) continue;
+    let place = top.length;
+    while (place > 0 && row[key] > row[top[place - 1]]) place--;
+    top.splice(place, 0, key);
+    top.length = Math.min(count, top.length);
+  }
+  return top;
+}
 
 /**
  * How much two rows share: the sum of the smaller of each pair of weights, 1 for equal rows that sum to 1.

@@ -7,8 +7,8 @@
 import { questionOf } from "./asking.js";
 import { HEAT_OPACITY } from "./colour.js";
 import { byId, make } from "./dom.js";
-import { whenIdle } from "./heads.js";
 import { hasSpecial, withoutSpecial } from "./hidden.js";
+import { whenIdle } from "./idle.js";
 import { look, matrixOf } from "./numbers.js";
 import { paintPhoto } from "./photo.js";
 import { prefixOf, seenOf, usualQuery } from "./places.js";

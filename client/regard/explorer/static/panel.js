@@ -4,15 +4,16 @@
 
 import { arcsView } from "./arcs.js";
 import { heatTable, paintStrip, viridisTable } from "./colour.js";
-import { contextOf, make } from "./dom.js";
+import { contextOf, make, setText } from "./dom.js";
+import { matrixView } from "./matrix.js";
 import { exact, said, topOf } from "./numbers.js";
 import { photoView } from "./photo.js";
 import { isPhoto, isText, lookerOf, nameOf, prefixOf } from "./places.js";
 import { weightAt } from "./scales.js";
-import { matrixView } from "./text.js";
 import { readLine, tokenLine, writtenLine } from "./tokens.js";
 
 const TOP_COUNT = 5;
+const VIRIDIS_TABLE = viridisTable();
 /** @type {Unit} */
 const SHARE = { count: null, mixed: false };
 
@@ -66,7 +67,7 @@ export class Panel {
     const shown = view.row.subarray(start);
     const scale = ofText ? { ...view.scale, ...view.rowEnd } : view.scale;
     this.scale.draw(scale, view.unit, ofText);
-    this.told.textContent = tell(view);
+    setText(this.told, tell(view));
     this.top.draw(
       view,
       topOf(shown, TOP_COUNT).map((key) => start + key),
@@ -125,9 +126,9 @@ class TopList {
     for (const [at, node] of this.entries.entries()) {
       const key = keys[at];
       node.hidden = key === undefined;
-      node.replaceChildren();
       if (key === undefined) continue;
-      node.append(...entry(nameOf(reply, key), row[key], largest, unit).childNodes);
+      if (!node.firstChild) node.append(...entry("", 0, 1, unit).childNodes);
+      write(node, nameOf(reply, key), row[key], largest, unit);
       node.classList.toggle("pointed", key === pointed);
     }
   }
@@ -140,15 +141,25 @@ class TopList {
  * @param {Unit} unit
  */
 function entry(name, share, largest, unit) {
-  const bar = make("i", { "aria-hidden": "true" });
-  bar.style.width = `${(100 * share) / (largest || 1)}%`;
-  return make(
-    "li",
-    {},
-    make("span", { class: "name", text: name }),
-    make("span", { class: "bar" }, bar),
-    make("span", { class: "value", text: said(share, unit), title: exact(share) }),
-  );
+  const bar = make("span", { class: "bar" }, make("i", { "aria-hidden": "true" }));
+  const node = make("li", {}, make("span", { class: "name" }), bar, make("span", { class: "value" }));
+  write(node, name, share, largest, unit);
+  return node;
+}
+
+/**
+ * @param {HTMLElement} node
+ * @param {string} name
+ * @param {number} share
+ * @param {number} largest
+ * @param {Unit} unit
+ */
+function write(node, name, share, largest, unit) {
+  const [named, bar, value] = /** @type {HTMLElement[]} */ ([...node.children]);
+  setText(named, name);
+  /** @type {HTMLElement} */ (bar.firstElementChild).style.width = `${(100 * share) / (largest || 1)}%`;
+  setText(value, said(share, unit));
+  value.title = exact(share);
 }
 
 /** A strip of the colours from 0 to the end of the scale. */
@@ -156,6 +167,8 @@ function scale() {
   const strip = make("canvas", { class: "strip", width: "256", height: "24", "aria-hidden": "true" });
   const ticks = [make("span"), make("span"), make("span")];
   const beyond = make("p", { class: "beyond" });
+  /** @type {Uint8ClampedArray<ArrayBuffer> | null} */
+  let painted = null;
   return {
     node: make("div", { class: "scale" }, strip, make("div", {}, ...ticks), beyond),
     /**
@@ -164,11 +177,13 @@ function scale() {
      * @param {boolean} isText
      */
     draw(scale, unit, isText) {
-      const table = isText ? viridisTable() : heatTable(scale.opacity);
-      paintStrip(contextOf(strip), { x: 0, y: 0, width: strip.width, height: strip.height }, table, !isText);
+      const table = isText ? VIRIDIS_TABLE : heatTable(scale.opacity);
+      if (table !== painted)
+        paintStrip(contextOf(strip), { x: 0, y: 0, width: strip.width, height: strip.height }, table, !isText);
+      painted = table;
       const told = ticksOf(scale, unit);
-      for (const [at, tick] of ticks.entries()) tick.textContent = told[at];
-      beyond.textContent = beyondOf(scale, unit);
+      for (const [at, tick] of ticks.entries()) setText(tick, told[at]);
+      setText(beyond, beyondOf(scale, unit));
     },
   };
 }

@@ -6,10 +6,10 @@ import { DIMMED, heatTable, paint } from "./colour.js";
 import { CONTOUR_SHARE, edgesOf, holdingMass } from "./contour.js";
 import { contextOf, make } from "./dom.js";
 import { isPinned, patchAt, prefixOf, rectOf, seenOf } from "./places.js";
-import { shareOf, smoothed } from "./scales.js";
+import { placer, smoothed } from "./scales.js";
 import { MOST_PIXELS } from "./upright.js";
 
-const MAP_PIXELS = 384;
+const MAP_PIXELS = 256; // of the longer side, however large it is drawn
 
 /**
  * A photo in the proportions that the server saw, at the size at which it is drawn.
@@ -48,7 +48,8 @@ export function groundOf(picture, patches) {
 }
 
 /**
- * The weights of a row as colours: one pixel a patch, or where the map is smooth about as many as it is drawn on.
+ * The weights of a row as colours: one pixel a patch, or where the map is smooth some more, an odd number in a row, so
+ * that one has the patch's own colour. To be drawn before the next map is asked for.
  * @param {PhotoReply} reply
  * @param {Float32Array} row
  * @param {Scale} scale
@@ -58,11 +59,29 @@ function mapOf(reply, row, scale, pixels) {
   const { rows, cols } = reply.patches;
   // What lies beyond the end would else spread while it is smoothed.
   const weights = row.subarray(prefixOf(reply)).map((weight) => Math.min(weight, scale.end));
-  const times = scale.smooth ? Math.max(1, Math.floor(Math.min(MAP_PIXELS, pixels) / Math.max(rows, cols))) | 1 : 1;
-  const canvas = new OffscreenCanvas(cols * times, rows * times);
-  const fine = times > 1 ? smoothed(weights, cols, rows, times) : weights;
-  const image = paint(fine, canvas.width, canvas.height, heatTable(scale.opacity), (weight) => shareOf(scale, weight));
-  contextOf(canvas).putImageData(image, 0, 0);
+  const most = Math.floor(Math.min(MAP_PIXELS, pixels) / Math.max(rows, cols)); // pixels a patch
+  const times = scale.smooth ? Math.max(1, most - 1 + (most % 2)) : 1;
+  const canvas = canvasOf(cols * times, rows * times);
+  paint(canvas, times > 1 ? smoothed(weights, cols, rows, times) : weights, heatTable(scale.opacity), placer(scale));
+  return canvas;
+}
+
+/** @type {Map<string, OffscreenCanvas>} One for each size of a map */
+const canvases = new Map();
+const MAX_CANVASES = 8;
+
+/**
+ * A canvas of a size, drawn anew by everybody who asks for it.
+ * @param {number} width
+ * @param {number} height
+ */
+function canvasOf(width, height) {
+  const size = `${width}x${height}`;
+  const known = canvases.get(size);
+  if (known) return known;
+  if (canvases.size === MAX_CANVASES) canvases.clear();
+  const canvas = new OffscreenCanvas(width, height);
+  canvases.set(size, canvas);
   return canvas;
 }
 
@@ -78,21 +97,8 @@ export function paintPhoto(canvas, { reply, row, query, key, ground, bare, scale
   const view = part ?? { x: 0, y: 0, width: patches.image_width, height: patches.image_height };
   const context = contextOf(canvas);
   const zoom = { x: canvas.width / view.width, y: canvas.height / view.height };
-  const shown = ground.width / patches.image_width;
   context.setTransform(1, 0, 0, 1, 0, 0);
-  context.imageSmoothingEnabled = true;
-  context.imageSmoothingQuality = "high";
-  context.drawImage(
-    bare ?? ground,
-    view.x * shown,
-    view.y * shown,
-    view.width * shown,
-    view.height * shown,
-    0,
-    0,
-    canvas.width,
-    canvas.height,
-  );
+  context.drawImage(fitting(bare ?? ground, patches, view, canvas), 0, 0);
   context.setTransform(zoom.x, 0, 0, zoom.y, -view.x * zoom.x, -view.y * zoom.y);
   if (!part) darken(context, patches);
   context.imageSmoothingEnabled = scale.smooth;
@@ -107,6 +113,32 @@ export function paintPhoto(canvas, { reply, row, query, key, ground, bare, scale
   context.restore();
   if (isPinned(reply, query)) frame(context, rectOf(patches, query), zoom, "#fff", part ? 1.5 : 3);
   if (key !== null && key !== query && key >= prefixOf(reply)) frame(context, rectOf(patches, key), zoom, "#7fd8ff", 2);
+}
+
+/** @type {WeakMap<OffscreenCanvas, Map<string, OffscreenCanvas>>} Parts of a photo as large as they were drawn */
+const fitted = new WeakMap();
+
+/**
+ * A part of a photo that is as large as what it is drawn on: resized well once, since that takes longer than all else.
+ * @param {OffscreenCanvas} photo
+ * @param {Grid} patches
+ * @param {Rect} part In the photo's pixels
+ * @param {{ width: number, height: number }} size
+ */
+function fitting(photo, { image_width }, { x, y, width, height }, size) {
+  if (width === image_width && size.width === photo.width && size.height === photo.height) return photo;
+  const scale = photo.width / image_width;
+  const sizes = fitted.get(photo) ?? new Map();
+  fitted.set(photo, sizes);
+  const key = [x, y, width, height, size.width, size.height].join();
+  const known = sizes.get(key);
+  if (known) return known;
+  const canvas = new OffscreenCanvas(size.width, size.height);
+  const context = contextOf(canvas);
+  context.imageSmoothingQuality = "high";
+  context.drawImage(photo, x * scale, y * scale, width * scale, height * scale, 0, 0, size.width, size.height);
+  sizes.set(key, canvas);
+  return canvas;
 }
 
 /**

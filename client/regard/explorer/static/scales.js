@@ -2,7 +2,7 @@
 
 /** @import { Curve, End, Head, Layer, Query, Scale, Unit } from "../types.d.ts" */
 
-import { largestOf, matrixOf } from "./numbers.js";
+import { joined, largestOf, matrixOf, numberOf } from "./numbers.js";
 
 /** @type {Curve[]} */
 export const CURVES = ["linear", "sqrt", "log"];
@@ -18,12 +18,36 @@ const PRODUCT_PERCENTILE = 99;
  * @param {number | null} chosen
  * @returns {End}
  */
-export function endOf(layer, numbers, chosen) {
-  const largest = largestOf(numbers);
+export const endOf = (layer, numbers, chosen) => endOfAll(layer, [numbers], chosen);
+
+/**
+ * Where one scale of several lists of numbers ends, each told times its own count. Kept with the first list, since
+ * matrices are asked for at every move of the pointer.
+ * @param {Layer} layer
+ * @param {Float32Array[]} lists
+ * @param {number | null} chosen
+ * @param {number[]} times
+ * @returns {End}
+ */
+export function endOfAll(layer, lists, chosen, times = lists.map(() => 1)) {
   const percentile = chosen ?? (layer.measure.endsWith("rollout") ? PRODUCT_PERCENTILE : 100);
-  const end = percentile < 100 ? percentileOf(numbers, percentile) : largest;
-  return end > 0 ? { end, largest, percentile } : { end: largest || 1, largest, percentile: 100 };
+  const key = [percentile, ...lists.map(numberOf), ...times].join();
+  const kept = ends.get(lists[0]) ?? new Map();
+  const known = kept.get(key);
+  if (known) return known;
+  const told = lists.map((list, at) => (times[at] === 1 ? list : list.map((number) => number * times[at])));
+  const numbers = told.length > 1 ? joined(told) : told[0];
+  const largest = largestOf(numbers);
+  const value = percentile < 100 ? percentileOf(numbers, percentile) : largest;
+  const end = value > 0 ? { end: value, largest, percentile } : { end: largest || 1, largest, percentile: 100 };
+  ends.set(lists[0], kept.set(key, end));
+  return end;
 }
+
+/** @type {WeakMap<Float32Array, Map<string, End>>} */
+const ends = new WeakMap();
+/** @type {WeakMap<Float32Array, Float32Array>} Matrices as they are told, made once for each */
+const told = new WeakMap();
 
 /**
  * The furthest of some ends.
@@ -68,6 +92,17 @@ export function shareOf({ curve, end }, weight) {
 }
 
 /**
+ * The place of a weight in a table of 256 colours.
+ * @param {{ curve: Curve, end: number }} scale
+ * @returns {(weight: number) => number}
+ */
+export function placer({ curve, end }) {
+  const most = 255 / end;
+  if (curve === "linear") return (weight) => (weight <= 0 ? 0 : weight >= end ? 255 : (weight * most + 0.5) | 0);
+  return (weight) => Math.round(255 * shareOf({ curve, end }, weight));
+}
+
+/**
  * The weight at a share of a scale.
  * @param {{ curve: Curve, end: number }} scale
  * @param {number} share
@@ -101,9 +136,12 @@ export function unitOf({ kind, window, shape }, query, { multiples, mixed }) {
  */
 export function toldMatrix(layer, head, { byRow }) {
   const matrix = matrixOf(layer, head);
-  if (!byRow) return matrix;
+  const made = byRow ? told.get(matrix) : matrix;
+  if (made) return made;
   const [, queries, keys] = layer.shape;
-  return matrix.map((weight, at) => weight * (keys - queries + Math.floor(at / keys) + 1));
+  const multiples = matrix.map((weight, at) => weight * (keys - queries + Math.floor(at / keys) + 1));
+  told.set(matrix, multiples);
+  return multiples;
 }
 
 /**

@@ -1,36 +1,26 @@
-// The matrix of which tokens attend to which.
+// Paints the matrix of which tokens attend to which, with their names at its sides.
 
-/** @import { Head, Layer, PictureEvents, Query, Scale, TextReply, TextView, Unit } from "../types.d.ts" */
+/** @import { Head, Layer, Query, Scale, TextReply, TextView, Token, Unit } from "../types.d.ts" */
 
 import { paint, viridisTable } from "./colour.js";
-import { contextOf, make } from "./dom.js";
-import { matrixOf } from "./numbers.js";
+import { contextOf } from "./dom.js";
+import { matrixOf, numberOf } from "./numbers.js";
 import { lookersOf } from "./places.js";
-import { shareOf, toldMatrix } from "./scales.js";
+import { placer, toldMatrix } from "./scales.js";
 
-const LARGEST_CELL = 26;
+export const LARGEST_CELL = 26;
 const SMALLEST_LABELLED = 10;
-const AXIS = 20; // pixels for the name of an axis
-const MAX_PIXELS = 8192; // of a matrix that is zoomed into
+export const AXIS = 20; // pixels for the name of an axis
 const MOST_LABEL_PIXELS = 110;
 const FONT = "12px ui-monospace, Menlo, Consolas, monospace";
 const table = viridisTable();
 
+/** @typedef {{ left: number, top: number, width: number, height: number }} Seen Part of a matrix, in CSS pixels */
 /** @typedef {{ band: number, cell: number, width: number, height: number }} Place Where a matrix lies, in CSS pixels */
 
 const MAX_IMAGES = 32;
 /** @type {Map<string, OffscreenCanvas>} */
 const images = new Map();
-/** @type {WeakMap<Float32Array, number>} */
-const numbers = new WeakMap();
-let lastNumber = 0;
-
-/** @param {Float32Array} matrix */
-function numberOf(matrix) {
-  const number = numbers.get(matrix) ?? ++lastNumber;
-  numbers.set(matrix, number);
-  return number;
-}
 
 /**
  * The matrix as colours, one pixel a weight; those last drawn are kept, since pointing changes none of them.
@@ -39,7 +29,7 @@ function numberOf(matrix) {
  * @param {Scale} scale
  * @param {Unit} unit
  */
-function imageOf(layer, head, scale, unit) {
+export function imageOf(layer, head, scale, unit) {
   const [, queries, keys] = layer.shape;
   const matrix = matrixOf(layer, head);
   const { curve, end } = scale;
@@ -51,11 +41,7 @@ function imageOf(layer, head, scale, unit) {
     return kept;
   }
   const canvas = new OffscreenCanvas(keys, queries);
-  contextOf(canvas).putImageData(
-    paint(toldMatrix(layer, head, unit), keys, queries, table, (weight) => shareOf(scale, weight)),
-    0,
-    0,
-  );
+  paint(canvas, toldMatrix(layer, head, unit), table, placer(scale));
   images.set(key, canvas);
   for (const oldest of images.keys()) {
     if (images.size <= MAX_IMAGES) break;
@@ -79,69 +65,6 @@ export function paintMatrix(canvas, { layer, head, query, scale, unit }) {
 }
 
 /**
- * The matrix with the tokens along its sides; where cells are small, buttons make them larger. `events`: cell(query, key)
- * or cell(null, null), pin(query).
- * @param {PictureEvents} events
- */
-export function matrixView(events) {
-  const canvas = make("canvas", { class: "matrix", role: "img" });
-  const scroll = make("div", { class: "zoomed", role: "group", "aria-label": "Matrix", tabindex: "0" }, canvas);
-  let zoom = 1;
-  /** @param {number} factor */
-  const zoomBy = (factor) => {
-    zoom *= factor;
-    if (view) draw(view);
-  };
-  const smaller = make("button", { type: "button", text: "−", "aria-label": "Smaller", click: () => zoomBy(1 / 2) });
-  const larger = make("button", { type: "button", text: "+", "aria-label": "Larger", click: () => zoomBy(2) });
-  const buttons = make("div", { class: "zoom" }, smaller, larger);
-  const node = make("div", {}, buttons, scroll);
-  /** @type {TextView | null} */
-  let view = null;
-  /** @type {Place | null} */
-  let place = null;
-  /**
-   * @param {MouseEvent} event
-   * @returns {[query: number, key: number] | [null, null]}
-   */
-  const at = (event) => {
-    if (!view || !place) return [null, null];
-    const box = canvas.getBoundingClientRect();
-    const [, queries, keys] = view.layer.shape;
-    const key = Math.floor((event.clientX - box.left - place.band) / place.cell);
-    const query = Math.floor((event.clientY - box.top - place.band) / place.cell);
-    return key >= 0 && query >= 0 && key < keys && query < queries ? [query, key] : [null, null];
-  };
-  canvas.addEventListener("pointermove", (event) => {
-    const [query, key] = at(event);
-    if (event.pointerType === "mouse") events.cell(query, key);
-  });
-  canvas.addEventListener("pointerleave", () => events.cell(null, null));
-  canvas.addEventListener("click", (event) => {
-    const [query] = at(event);
-    if (query !== null) events.pin(query);
-  });
-  /** @param {TextView} next */
-  const draw = (next) => {
-    view = next;
-    const available = node.clientWidth;
-    const fits = placeOf(next, available).cell;
-    const largest = Math.min(LARGEST_CELL / fits, MAX_PIXELS / (window.devicePixelRatio || 1) / (available || 1));
-    zoom = Math.max(1, Math.min(zoom, 2 ** Math.floor(Math.log2(largest))));
-    buttons.hidden = largest < 2;
-    smaller.disabled = zoom <= 1;
-    larger.disabled = zoom * 2 > largest;
-    place = placeOf(next, available, zoom);
-    canvas.setAttribute(
-      "aria-label",
-      `Which positions attend to which: ${next.title}; rows attend to columns. The same numbers stand on the tokens.`,
-    );
-    paintLabelled(canvas, next, place);
-  };
-  return { node, draw };
-}
-
-/**
  * Where labels and cells lie in a given width: cells as large as fit, labels only where they can be read.
  * @param {{ layer: Layer, reply: TextReply }} view
  * @param {number} available
@@ -149,11 +72,7 @@ export function matrixView(events) {
  */
 export function placeOf({ layer, reply }, available, zoom = 1) {
   const [, queries, keys] = layer.shape;
-  const context = contextOf(new OffscreenCanvas(1, 1));
-  context.font = FONT;
-  const longest = Math.max(
-    ...[...lookersOf(reply), ...reply.tokens].map((token) => context.measureText(token.text).width),
-  );
+  const longest = Math.max(widestOf(lookersOf(reply)), widestOf(reply.tokens));
   const labels = AXIS + Math.min(MOST_LABEL_PIXELS, Math.ceil(longest) + 12);
   /** @param {number} band */
   const fits = (band) => Math.min(LARGEST_CELL, (available * zoom - band) / keys);
@@ -162,14 +81,48 @@ export function placeOf({ layer, reply }, available, zoom = 1) {
   return { band, cell, width: band + keys * cell, height: band + queries * cell };
 }
 
+/** @type {WeakMap<Token[], number>} */
+const widths = new WeakMap();
+
 /**
- * Draw matrix and labels at a place, as fine as the screen is; save.js draws the same for a download.
+ * How wide the widest of some tokens is, in CSS pixels.
+ * @param {Token[]} tokens
+ */
+function widestOf(tokens) {
+  const known = widths.get(tokens);
+  if (known !== undefined) return known;
+  const context = contextOf(new OffscreenCanvas(1, 1));
+  context.font = FONT;
+  const widest = Math.max(0, ...tokens.map((token) => context.measureText(token.text).width));
+  widths.set(tokens, widest);
+  return widest;
+}
+
+/**
+ * Draw matrix and labels at a place, and lines around who looks and what is pointed at; save.js makes a download of it.
  * @param {HTMLCanvasElement} canvas
  * @param {TextView} view
  * @param {Place} place
  * @param {number} fineness
  */
-export function paintLabelled(canvas, view, { band, cell, width, height }, fineness = window.devicePixelRatio || 1) {
+export function paintLabelled(canvas, view, place, fineness) {
+  const [, queries, keys] = view.layer.shape;
+  const { band, cell, width, height } = place;
+  paintPart(canvas, view, place, { left: 0, top: 0, width, height }, fineness);
+  const context = contextOf(canvas);
+  if (typeof view.query === "number") frame(context, band, band + view.query * cell, keys * cell, cell);
+  if (view.key !== null) frame(context, band + view.key * cell, band, cell, queries * cell);
+}
+
+/**
+ * Draw a part of matrix and labels, as fine as the screen is; the labels stay at its sides.
+ * @param {HTMLCanvasElement} canvas
+ * @param {TextView} view
+ * @param {Place} place
+ * @param {Seen} seen
+ * @param {number} fineness
+ */
+export function paintPart(canvas, view, { band, cell }, { left, top, width, height }, fineness) {
   const [, queries, keys] = view.layer.shape;
   Object.assign(canvas, { width: Math.round(width * fineness), height: Math.round(height * fineness) });
   canvas.style.width = `${width}px`;
@@ -177,11 +130,12 @@ export function paintLabelled(canvas, view, { band, cell, width, height }, finen
   const context = contextOf(canvas);
   context.scale(fineness, fineness);
   context.imageSmoothingEnabled = false;
-  context.drawImage(imageOf(view.layer, view.head, view.scale, view.unit), band, band, keys * cell, queries * cell);
+  const cols = Math.min((width - band) / cell, keys - left / cell);
+  const rows = Math.min((height - band) / cell, queries - top / cell);
+  const image = imageOf(view.layer, view.head, view.scale, view.unit);
+  context.drawImage(image, left / cell, top / cell, cols, rows, band, band, cols * cell, rows * cell);
   nameAxes(context, view.ink, band, width, height);
-  if (band > AXIS) paintLabels(context, view, band, cell);
-  if (typeof view.query === "number") frame(context, band, band + view.query * cell, keys * cell, cell);
-  if (view.key !== null) frame(context, band + view.key * cell, band, cell, queries * cell);
+  if (band > AXIS) paintLabels(context, view, { band, cell, left, top, width, height });
 }
 
 /**
@@ -207,28 +161,56 @@ function nameAxes(context, ink, band, width, height) {
 /**
  * @param {OffscreenCanvasRenderingContext2D} context
  * @param {TextView} view
- * @param {number} band
+ * @param {Seen & { band: number, cell: number }} place
+ */
+function paintLabels(context, { reply, query, key, ink }, { band, cell, left, top, width, height }) {
+  Object.assign(context, { font: FONT, textBaseline: "middle", fillStyle: ink, textAlign: "right" });
+  /** @type {(token: Token) => string} */
+  const short = (token) => fitted(context, token.text, band - AXIS - 10);
+  context.save();
+  clip(context, 0, band, band, height - band);
+  for (const [at, token] of seenOf(lookersOf(reply), top, height - band, cell)) {
+    context.globalAlpha = at === query || query === "all" ? 1 : 0.7;
+    context.fillText(short(token), band - 6, band + (at + 0.5) * cell - top);
+  }
+  context.restore();
+  context.save();
+  clip(context, band, 0, width - band, band);
+  context.textAlign = "left";
+  context.translate(band - left, band - 6);
+  context.rotate(-Math.PI / 2);
+  for (const [at, token] of seenOf(reply.tokens, left, width - band, cell)) {
+    context.globalAlpha = at === key ? 1 : 0.7;
+    context.fillText(short(token), 0, (at + 0.5) * cell);
+  }
+  context.restore();
+}
+
+/**
+ * The tokens of which something is seen, with their positions.
+ * @param {Token[]} tokens
+ * @param {number} start In CSS pixels from the first
+ * @param {number} length
  * @param {number} cell
  */
-function paintLabels(context, { reply, query, key, ink }, band, cell) {
-  context.font = FONT;
-  context.textBaseline = "middle";
-  context.fillStyle = ink;
-  context.textAlign = "right";
-  lookersOf(reply).forEach((token, at) => {
-    context.globalAlpha = at === query || query === "all" ? 1 : 0.7;
-    context.fillText(fitted(context, token.text, band - AXIS - 10), band - 6, band + (at + 0.5) * cell);
-  });
-  context.textAlign = "left";
-  reply.tokens.forEach((token, at) => {
-    context.globalAlpha = at === key ? 1 : 0.7;
-    context.save();
-    context.translate(band + (at + 0.5) * cell, band - 6);
-    context.rotate(-Math.PI / 2);
-    context.fillText(fitted(context, token.text, band - AXIS - 10), 0, 0);
-    context.restore();
-  });
-  context.globalAlpha = 1;
+function seenOf(tokens, start, length, cell) {
+  const first = Math.floor(start / cell);
+  return tokens
+    .slice(first, Math.ceil((start + length) / cell))
+    .map((token, at) => /** @type {const} */ ([first + at, token]));
+}
+
+/**
+ * @param {OffscreenCanvasRenderingContext2D} context
+ * @param {number} x
+ * @param {number} y
+ * @param {number} width
+ * @param {number} height
+ */
+function clip(context, x, y, width, height) {
+  context.beginPath();
+  context.rect(x, y, width, height);
+  context.clip();
 }
 
 /**

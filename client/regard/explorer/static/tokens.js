@@ -2,11 +2,15 @@
 
 /** @import { PictureEvents, TextView, Token, WrittenToken } from "../types.d.ts" */
 
-import { css, inkOn, viridis } from "./colour.js";
-import { make } from "./dom.js";
+import { VIRIDIS_CSS } from "./colour.js";
+import { make, setText } from "./dom.js";
+import { IdleSteps } from "./idle.js";
 import { exact, matrixOf, percent, said, topOf } from "./numbers.js";
 import { nameOf } from "./places.js";
-import { shareOf } from "./scales.js";
+import { placer } from "./scales.js";
+
+const CHUNK = 32; // tokens that are written in one step
+const NEAR = "100px"; // to the edge of the screen
 
 /** @typedef {{ point(position: number | null): void, press(position: number): void }} LineEvents */
 /** @typedef {{ node: HTMLElement, draw(view: TextView): void }} Line */
@@ -21,6 +25,8 @@ import { shareOf } from "./scales.js";
 export function tokenLine(events, label) {
   /** @type {TextView | null} */
   let shown = null;
+  /** @type {{ of: Token[], text: string | null }} */
+  let words = { of: [], text: null };
   const line = lineOf(`${label}: each token, and how much it is attended to`, {
     point: events.point,
     press: (position) => (shown?.query === position && shown.pinned ? events.release() : events.pin(position)),
@@ -29,15 +35,15 @@ export function tokenLine(events, label) {
     node: line.node,
     draw(view) {
       shown = view;
-      const { end } = view.rowEnd;
-      const words = view.text === null ? null : piecesOf(view.reply.tokens, view.text);
-      line.node.classList.toggle("reading-view", words !== null);
-      for (const [at, chip] of line.fill(view.reply.tokens).entries()) {
-        colour(chip, view, at, end);
-        chip.firstElementChild?.replaceChildren(words ? words[at] : view.reply.tokens[at].text);
-        mark(chip, view, at);
-        chip.classList.toggle("key", at === view.key);
+      const chips = line.fill(view.reply.tokens);
+      if (words.of !== view.reply.tokens || words.text !== view.text) {
+        words = { of: view.reply.tokens, text: view.text };
+        const pieces = view.text === null ? words.of.map(({ text }) => text) : piecesOf(words.of, view.text);
+        for (const [at, chip] of chips.entries()) chip.firstElementChild?.replaceChildren(pieces[at]);
+        line.node.classList.toggle("reading-view", view.text !== null);
       }
+      line.shade(view, (weight) => said(weight, view.unit));
+      line.mark(view);
     },
   };
 }
@@ -55,17 +61,12 @@ export function readLine(events, label) {
     press: (position) => events.cell(null, position),
   });
   return {
-    node: make("div", { class: "named" }, name, line.node),
+    node: make("div", { class: "named read" }, name, line.node),
     draw(view) {
-      name.textContent = view.layer.kind === "cross" ? "Read" : "Written before";
-      const { end } = view.rowEnd;
-      for (const [at, chip] of line.fill(view.reply.tokens).entries()) {
-        colour(chip, view, at, end);
-        // As wide with every weight, so that the line below stays under the pointer.
-        chip.lastElementChild?.replaceChildren(
-          view.unit.count || view.unit.mixed ? said(view.row[at], view.unit) : `${Math.round(100 * view.row[at])} %`,
-        );
-      }
+      setText(name, view.layer.kind === "cross" ? "Read" : "Written before");
+      line.fill(view.reply.tokens);
+      const whole = !view.unit.count && !view.unit.mixed;
+      line.shade(view, (weight) => (whole ? `${Math.round(100 * weight)} %` : said(weight, view.unit)));
     },
   };
 }
@@ -88,17 +89,16 @@ export function writtenLine(events, label) {
     draw(view) {
       shown = view;
       const tokens = view.reply.writing?.tokens ?? [];
-      for (const [at, chip] of line.fill(tokens).entries()) {
-        tellWritten(chip, view, at, tokens[at]);
-        mark(chip, view, at);
-      }
+      for (const [at, chip] of line.fill(tokens).entries()) tellWritten(chip, view, at, tokens[at]);
+      line.mark(view);
     },
   };
 }
 
 /**
  * A line of buttons. One of them is in the tab order, arrow keys go to the next. What was filled in before stays where
- * it is the same, and so does the focus on it.
+ * it is the same, and so does the focus on it. Pointing may change every token: colours of those that are seen come at
+ * once, and all of those that are new; all else when the page is idle.
  * @param {string} label
  * @param {LineEvents} events
  */
@@ -108,6 +108,24 @@ function lineOf(label, events) {
   let tokens = [];
   /** @type {HTMLButtonElement[]} */
   let chips = [];
+  /** @type {Set<Element>} Those on the screen, or near */
+  const seen = new Set();
+  const watcher = new IntersectionObserver(
+    (entries) => {
+      for (const { target, isIntersecting } of entries) {
+        if (isIntersecting) seen.add(target);
+        else seen.delete(target);
+      }
+    },
+    { rootMargin: NEAR },
+  );
+  /** @type {(at: number, idle: boolean) => void} */
+  let draw = () => undefined;
+  const steps = new IdleSteps((step) => {
+    for (let at = step * CHUNK; at < Math.min(chips.length, (step + 1) * CHUNK); at++) draw(at, true);
+  });
+  /** @type {(number | null | "all")[]} */
+  let marked = [];
   node.addEventListener("keydown", (event) => {
     const next = chips[nextOf(event.key, chips.indexOf(/** @type {HTMLButtonElement} */ (event.target)), chips.length)];
     if (!next) return;
@@ -129,6 +147,7 @@ function lineOf(label, events) {
         type: "button",
         class: token.special ? "token special" : "token",
         tabindex: "-1",
+        "aria-pressed": "false",
         pointerenter: (event) => event.pointerType === "mouse" && events.point(position),
         pointerleave: (event) => event.pointerType === "mouse" && events.point(null),
         focus: () => {
@@ -148,12 +167,46 @@ function lineOf(label, events) {
     fill(next) {
       if (next === tokens) return chips;
       const kept = commonLength(tokens, next);
-      for (const chip of chips.slice(kept)) chip.remove();
+      for (const chip of chips.slice(kept)) {
+        chip.remove();
+        watcher.unobserve(chip);
+        seen.delete(chip);
+      }
       chips = [...chips.slice(0, kept), ...next.slice(kept).map((token, at) => chipOf(token, kept + at))];
       tokens = next;
       node.append(...chips.slice(kept));
+      for (const chip of chips.slice(kept)) {
+        seen.add(chip);
+        watcher.observe(chip);
+      }
       if (!chips.some((chip) => chip.tabIndex === 0)) putInTabOrder(0);
       return chips;
+    },
+    /**
+     * Colour the tokens by a row, and write its numbers.
+     * @param {TextView} view
+     * @param {(weight: number) => string} numberOf
+     */
+    shade({ row, rowEnd, scale, reply, unit }, numberOf) {
+      const place = placer({ ...scale, ...rowEnd });
+      node.classList.toggle("long", Boolean(unit.count));
+      draw = (at, idle) => {
+        const isNew = !places.has(chips[at]);
+        colour(chips[at], place(row[at]));
+        if (idle || isNew) tell(chips[at], reply.tokens[at].text, row[at], numberOf(row[at]), said(row[at], unit));
+      };
+      for (const [at, chip] of chips.entries()) if (seen.has(chip)) draw(at, false);
+      steps.begin(Math.ceil(chips.length / CHUNK));
+    },
+    /**
+     * Show which token attends, whether it is pinned, and which is pointed at.
+     * @param {TextView} view
+     */
+    mark(view) {
+      const places = [view.query, view.key];
+      for (const at of new Set([...marked, ...places]))
+        if (typeof at === "number" && chips[at]) mark(chips[at], view, at);
+      marked = places;
     },
   };
 }
@@ -206,19 +259,35 @@ function nextOf(key, here, count) {
   return places[key];
 }
 
+/** @type {WeakMap<HTMLElement, number>} The place in the table of colours that each has */
+const places = new WeakMap();
+
 /**
  * @param {HTMLButtonElement} chip
- * @param {TextView} view
- * @param {number} at
- * @param {number} end
+ * @param {number} place
  */
-function colour(chip, { row, reply, scale, unit }, at, end) {
-  const ground = viridis(shareOf({ ...scale, end }, row[at]));
-  chip.style.backgroundColor = css(ground);
-  chip.style.color = inkOn(ground);
-  chip.lastElementChild?.replaceChildren(said(row[at], unit));
-  chip.title = `attended to with a weight of ${exact(row[at])}`;
-  chip.setAttribute("aria-label", `${reply.tokens[at].text}, ${said(row[at], unit)}`);
+function colour(chip, place) {
+  const before = places.get(chip);
+  if (before === place) return;
+  places.set(chip, place);
+  const { ground, ink } = VIRIDIS_CSS[place];
+  chip.style.backgroundColor = ground;
+  if (before === undefined || VIRIDIS_CSS[before].ink !== ink) chip.style.color = ink;
+}
+
+/**
+ * @param {HTMLButtonElement} chip
+ * @param {string} text
+ * @param {number} weight
+ * @param {string} number
+ * @param {string} spoken
+ */
+function tell(chip, text, weight, number, spoken) {
+  setText(/** @type {Element} */ (chip.lastElementChild), number);
+  const title = `attended to with a weight of ${exact(weight)}`;
+  if (chip.title === title) return;
+  chip.title = title;
+  chip.setAttribute("aria-label", `${text}, ${spoken}`);
 }
 
 /**
@@ -237,12 +306,13 @@ function tellWritten(chip, { layer, head, reply }, at, { text, log_probability }
 }
 
 /**
- * Show whether it is this token that looks, and whether it is pinned.
+ * Show whether it is this token that attends, whether it is pinned, and whether it is pointed at.
  * @param {HTMLButtonElement} chip
  * @param {TextView} view
  * @param {number} at
  */
-function mark(chip, { query, pinned }, at) {
+function mark(chip, { query, key, pinned }, at) {
   chip.setAttribute("aria-pressed", String(pinned && query === at));
   chip.classList.toggle("looks", query === at);
+  chip.classList.toggle("key", key === at);
 }

@@ -1,16 +1,16 @@
 // Everything that shows an answer: title, who looks, one or two panels, every head.
 
-/** @import { End, Head, Measure, Model, Picture, PictureEvents, PictureView, Places, Query, Scale, Seen } from "../types.d.ts" */
+/** @import { Head, Measure, Model, Picture, PictureEvents, PictureView, Places, Query, Scale, Seen } from "../types.d.ts" */
 /** @import { Side, SidePicture, State, Unit, ViewEvents } from "../types.d.ts" */
 
 import { HEAT_OPACITY } from "./colour.js";
-import { byId, choice, make } from "./dom.js";
+import { byId, choice, make, setText } from "./dom.js";
 import { headGrid } from "./heads.js";
 import { isWritten, layerOf, layersOf } from "./measures.js";
-import { exact, joined, look, overlap, said, topOf } from "./numbers.js";
+import { exact, look, overlap, said, topOf } from "./numbers.js";
 import { Panel } from "./panel.js";
 import { isPinned, lookerOf, nameOf, prefixOf } from "./places.js";
-import { endOf, endTimes, toldMatrix, unitOf, widest } from "./scales.js";
+import { endOf, endOfAll, endTimes, toldMatrix, unitOf, widest } from "./scales.js";
 import { headOf, REDUCTIONS } from "./state.js";
 
 /**
@@ -73,7 +73,7 @@ export function spokenOf({ main, query, model, measure, state }) {
  * The scale of a picture: its own end, and where every head has the same, that of all of them.
  * @param {State} state
  * @param {Picture} part
- * @param {Float32Array} numbers
+ * @param {Float32Array[]} numbers
  * @param {Query} query
  * @param {Unit} unit
  * @returns {Scale}
@@ -82,7 +82,7 @@ function scaleOf(state, { layer, reply }, numbers, query, unit) {
   const isText = Boolean(reply.tokens);
   /** @type {Scale} */
   const scale = {
-    ...endOf(layer, numbers, state.clip),
+    ...endOfAll(layer, numbers, state.clip),
     curve: state.curve ?? (isText ? "sqrt" : "linear"),
     chosen: state.clip,
     opacity: state.opacity ?? HEAT_OPACITY,
@@ -94,7 +94,7 @@ function scaleOf(state, { layer, reply }, numbers, query, unit) {
   const heads = Array.from({ length: layer.shape[0] }, (_, head) =>
     isText ? toldMatrix(layer, head, unit) : look(layer, head, query).subarray(prefixOf(reply)),
   );
-  const common = endOf(layer, joined(heads), state.clip);
+  const common = endOfAll(layer, heads, state.clip);
   return { ...scale, ...common, common };
 }
 
@@ -103,20 +103,23 @@ function scaleOf(state, { layer, reply }, numbers, query, unit) {
  * @param {Picture & { row: Float32Array, unit: Unit, heads: number[] }} view
  */
 function toldNumbers({ layer, head, heads, reply, row, unit }) {
-  if (!reply.tokens) return row.subarray(prefixOf(reply));
-  if (heads.length) return joined(heads.map((one) => toldMatrix(layer, one, unit)));
-  return toldMatrix(layer, head, unit);
+  if (!reply.tokens) return [row.subarray(prefixOf(reply))];
+  return (heads.length ? heads : [head]).map((one) => toldMatrix(layer, one, unit));
 }
 
+/** A place for the title of one of two pictures. */
+const titleNode = () => make("div", { class: "title" }, make("strong"), make("span", { class: "fine" }));
+
 /**
- * The title of one of two pictures, and who looks in it, where that is not who looks in the other.
+ * Write the title of one of two pictures, and who looks in it, where that is not who looks in the other.
+ * @param {Element} node
  * @param {PictureView} view
  * @param {PictureView} beside
  */
-function titlesOf({ reply, query, title }, beside) {
-  const looker = lookerOf(reply, query);
-  const differs = looker !== lookerOf(beside.reply, beside.query);
-  return [make("strong", { text: title }), ...(differs ? [make("span", { class: "fine", text: `of ${looker}` })] : [])];
+function writeTitle({ children: [title, looks] }, view, beside) {
+  const looker = lookerOf(view.reply, view.query);
+  setText(title, view.title);
+  setText(looks, looker === lookerOf(beside.reply, beside.query) ? "" : `of ${looker}`);
 }
 
 /**
@@ -175,6 +178,7 @@ export class View {
       arcHead: events.arcHead,
     };
     this.panels = [new Panel(events, "First picture"), new Panel(ofSecond, "Second picture")];
+    this.panels[0].caption.append(titleNode());
     this.grid = headGrid(events.head);
     byId("panels").append(...this.panels.map((panel) => panel.node));
     byId("heads").append(this.grid.node);
@@ -188,14 +192,14 @@ export class View {
     byId("shown").hidden = false;
     byId("empty").hidden = true;
     const { main, measure } = shown;
-    byId("title").textContent = titleOf(main);
-    byId("looks").textContent = looksOf(shown);
-    byId("written").textContent = main.reply.writing?.text.trim() ?? "";
-    const [first, second = null] = this.viewsOf(shown);
+    const [first, second = null] = this.viewsOf(shown); // asks for a style, which is known as long as nothing is written
+    setText(byId("title"), titleOf(main));
+    setText(byId("looks"), looksOf(shown));
+    setText(byId("written"), main.reply.writing?.text.trim() ?? "");
     this.panels[0].draw(first);
-    this.panels[0].caption.replaceChildren(
-      ...(second ? [make("div", { class: "title" }, ...titlesOf(first, second))] : []),
-    );
+    const { caption } = this.panels[0];
+    caption.hidden = !second;
+    if (second) writeTitle(/** @type {Element} */ (caption.firstElementChild), first, second);
     this.panels[1].node.hidden = !second;
     byId("panels").classList.toggle("two", Boolean(second));
     if (second) this.drawSecond(first, second, shown);
@@ -230,20 +234,13 @@ export class View {
     // In multiples of 1/N colours are those of multiples: of two models each has its own N.
     const counts = views.map(({ unit }) => unit.count ?? 1);
     const told = views.map(({ unit }, at) => (unit.byRow ? 1 : counts[at]));
-    /** @type {(numbers: Float32Array[], times: number[]) => End} */
-    const endOfBoth = (numbers, times) =>
-      endOf(
-        main.layer,
-        joined(numbers.map((each, at) => (times[at] === 1 ? each : each.map((number) => number * times[at])))),
-        state.clip,
-      );
+    const numbers = views.map(toldNumbers);
+    const times = numbers.flatMap((lists, at) => lists.map(() => told[at]));
     const end = first.scale.common
       ? widest(views.map(({ scale }, at) => endTimes(scale, told[at])))
-      : endOfBoth(views.map(toldNumbers), told);
-    const rowEnd = endOfBoth(
-      views.map(({ row }) => row),
-      counts,
-    );
+      : endOfAll(main.layer, numbers.flat(), state.clip, times);
+    const rows = views.map(({ row }) => row);
+    const rowEnd = endOfAll(main.layer, rows, state.clip, counts);
     return views.map((view, at) => ({
       ...view,
       rowEnd: endTimes(rowEnd, 1 / counts[at]),
@@ -302,7 +299,7 @@ export class View {
       caption.dataset.signature = signature;
       const count = layerOf(model, measure, second.layer.layer).num_heads;
       caption.replaceChildren(
-        make("div", { class: "title" }),
+        titleNode(),
         choice("Layer of the second picture", layerOptions(second.side), layer ?? "", (value) =>
           this.events.other({ layer: value ? Number(value) : null }),
         ),
@@ -311,9 +308,9 @@ export class View {
         ),
       );
     }
-    caption.firstElementChild?.replaceChildren(...titlesOf(second, first));
+    writeTitle(/** @type {Element} */ (caption.firstElementChild), second, first);
     this.panels[1].draw(second);
-    byId("overlap").textContent = overlapOf(first, second);
+    setText(byId("overlap"), overlapOf(first, second));
   }
 
   /** @param {Seen} shown */
@@ -344,10 +341,11 @@ export class View {
       button.setAttribute("aria-pressed", String(button.value === String(query)));
     const pinned = isPinned(reply, state.query);
     byId("release").classList.toggle("pinned", pinned);
-    byId("hint").textContent = pinned
+    const hint = pinned
       ? "Pinned. “Release” or the Escape key lets the pointer choose again."
       : reply.tokens
         ? `${touch.matches ? "Tap" : "Point at"} a ${reply.writing ? "written token" : "token"}${touch.matches ? "" : " or use the arrow keys; click or Enter pins"}.`
         : `${touch.matches ? "Tap a patch, or drag sideways over the picture" : "Point at a patch or use the arrow keys; click or Enter pins"}.`;
+    setText(byId("hint"), hint);
   }
 }
