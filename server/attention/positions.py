@@ -17,8 +17,8 @@ class Positions:
         count: Tokens of a text, or patches and class token of an image.
         special: Which are no part of the input: special tokens, prefix tokens; None where nobody knows.
         pair: Which are tokens of each of two texts; None where there is no pair.
-        token_ids: Of a single text, int64 [count]; None of everything else.
-        offsets: Of a single text: where each token came from, [start, end) in code points; (0, 0) for special ones.
+        token_ids: Of a single text or pair, int64 [count]; None of everything else.
+        offsets: Likewise: where each token came from in its text, [start, end) in code points; (0, 0) for special ones.
         seen: Of a single image: left, top, right and bottom of what the network sees of it, in its pixels.
     """
 

@@ -46,8 +46,9 @@ def find_places(
             raise InvalidInput(_FIELD, shown_statistic(statistic), "it for a text or an image: others do not say which")
     places = Places(positions.count, positions.token_ids, positions.special, patches)
     if request.spans:
-        if positions.token_ids is None:
-            raise InvalidInput("attention.spans", f"{len(request.spans)} of them", "none but for a text")
+        if positions.token_ids is None or positions.pair is not None:
+            expected = "none but for a text, which a pair is not"
+            raise InvalidInput("attention.spans", f"{len(request.spans)} of them", expected)
         return with_spans(places, positions.offsets, request.spans)
     if request.boxes:
         if positions.seen is None or patches is None:
@@ -85,7 +86,7 @@ def _check_layer(
         if on_windows and statistic != "entropy":
             expected = f"ATTENTION_STATISTIC_ENTROPY alone of layer {number}, which attends in windows"
         elif on_others and statistic not in ANYWHERE:
-            expected = f"ENTROPY or SINK of layer {number}, whose positions are not those of the input"
+            expected = f"ENTROPY, SINK or NORM of layer {number}, whose positions are not those of the input"
         else:
             continue
         raise NotPossible(f"{_FIELD}: {shown_statistic(statistic)}; expected {expected}")

@@ -89,7 +89,7 @@ class ManyInputs:
         while left:
             found.graph = next(iter(left.values())).item.graph_kind
             computed = await self._run(request, [one.item for one in left.values()], later, goes_on=goes_on)
-            goes_on, further = True, dict[int, Ready]()
+            further = dict[int, Ready]()
             for (number, one), result in zip(left.items(), computed, strict=True):
                 if not isinstance(result, Result):
                     outcomes[number] = result
@@ -108,13 +108,14 @@ class ManyInputs:
     async def _run(
         self, request: InferenceRequest, items: Sequence[BatchItem], later: int, *, goes_on: bool
     ) -> list[Each]:
-        """Compute inputs, some of which may be several rows, so many being read later."""
+        """Compute inputs, of which each may be several rows, so many inputs being read later."""
         rows = [rows_of(item) for item in items]
         usage, held_bytes = request.model.usage, sum(item.held_bytes for item in items)
         usage.hold(held_bytes)
         try:
             flat = [row for own in rows for row in own]
-            computed = iter(await self.cache.compute_all(flat, later, goes_on=goes_on))
+            later_rows = later * max(map(len, rows))
+            computed = iter(await self.cache.compute_all(flat, later_rows, goes_on=goes_on))
         finally:
             usage.release(held_bytes)
         return [join_rows([next(computed) for _ in own]) for own in rows]

@@ -1,6 +1,6 @@
 """A request as the protocols hand it down, and the response that they get back."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from operator import add
 from typing import ClassVar
@@ -42,7 +42,7 @@ class Texts:
         queries: Of late interaction: how many, the first ones, are queries and no documents.
     """
 
-    texts: tuple[str | tuple[int, ...], ...]
+    texts: tuple[str | Sequence[int], ...]
     truncate: bool
     prompt: str = ""
     second: tuple[str, ...] = ()
@@ -66,7 +66,7 @@ class Texts:
         """How much there is to read."""
         return sum(self.sizes)
 
-    def row(self, number: int) -> tuple[str | tuple[int, ...], str | None]:
+    def row(self, number: int) -> tuple[str | Sequence[int], str | None]:
         """Return a row: a text, in letters or in tokens, or a pair."""
         return self.texts[number], self.second[number] if self.second else None
 

@@ -118,9 +118,10 @@ class RelevancePlan:
         return rows * self._answers * (sent + _SCORES) * NUMBER_BYTES
 
     def computed_bytes(self, rows: int) -> int:
-        """Size of what is fetched for it."""
-        return rows * self.rows_each * (self.count + _SCORES) * NUMBER_BYTES
+        """Size of what is fetched for it, and of the weights and logits of each row that is computed."""
+        return rows * self.rows_each * (self.count + _SCORES + 2 * self.num_labels) * NUMBER_BYTES
 
 
 def _repeated(inputs: Mapping[str, Array], count: int) -> dict[str, Array]:
-    return {name: np.repeat(array, count, axis=0) for name, array in inputs.items()}
+    """Show the row that is there so many times, without copying it."""
+    return {name: np.broadcast_to(array, (count, *array.shape[1:])) for name, array in inputs.items()}

@@ -26,7 +26,7 @@ def plan_relevance(
 
     Raises:
         NotPossible: The model was exported without a relevance graph of its logits for this method, or has no labels.
-        InvalidInput: There is no such label, or an answer is too large, or too many rows are to be computed.
+        InvalidInput: There is no such label, or an answer is too large, or too much is to be computed.
     """
     explained = _find_graph(request, contract)
     request.check()
@@ -53,6 +53,9 @@ def plan_relevance(
     check_rows(plan, positions.rows)
     if (size_bytes := plan.answer_bytes(positions.rows)) > limits.answer_bytes:
         raise InvalidInput("relevance", f"an answer of {size_bytes} bytes", f"at most {limits.answer_bytes}")
+    if (size_bytes := plan.computed_bytes(positions.rows)) > limits.computed_bytes:
+        most = f"at most {limits.computed_bytes} (the server's --max-attention-bytes): fewer labels or steps"
+        raise InvalidInput("relevance", f"{size_bytes} bytes to compute", most)
     return plan
 
 

@@ -64,11 +64,11 @@ def compute(
 def collate(items: Sequence[BatchItem]) -> dict[str, Array]:
     """Put the rows of all requests into one array an input, the sequence axis padded to the longest; one copy.
 
-    A single request's arrays are passed on as they are.
+    A single request's arrays are passed on as they are, unless they show one row several times.
     """
     first, *others = items
     if not others:
-        return dict(first.inputs)
+        return {name: array if array.flags.c_contiguous else array.copy() for name, array in first.inputs.items()}
     rows, longest = sum(item.rows for item in items), max(item.length for item in items)
     collated = {}
     for spec in first.contract.inputs:

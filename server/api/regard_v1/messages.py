@@ -114,7 +114,7 @@ def read_contents(request: OfMany, max_inputs: int) -> Texts | Images | None:
         first, second = zip(*pairs, strict=True)
         return Texts(first, request.truncate, second=second, field=kind)
     if isinstance(request, api.EmbedRequest) and kind == "token_ids":
-        ids = tuple(tuple(one.items) for one in request.token_ids.items)
+        ids = tuple(one.items for one in request.token_ids.items)  # as they came: nothing has bounded them yet
         return Texts(ids, request.truncate, prompt, field=kind)
     return Texts(tuple(request.texts.items), request.truncate, prompt)
 

@@ -157,6 +157,8 @@ class _TlsServer:
             while True:
                 try:
                     one, address = await self._loop.sock_accept(self._listening)
+                except ConnectionError:  # its caller is gone
+                    continue
                 except OSError:  # no descriptor is left
                     await asyncio.sleep(_NO_DESCRIPTOR_SECONDS)
                     continue
@@ -165,6 +167,9 @@ class _TlsServer:
                 handshake.add_done_callback(self._handshakes.discard)
 
     async def _shake_hands(self, one: socket.socket, address: Address) -> None:
+        if self._accepting.cancelling():  # closed since it came
+            one.close()
+            return
         with self._all.coming(address, one), suppress(OSError):
             await self._loop.connect_accepted_socket(
                 self._connect, one, ssl=self._context, ssl_handshake_timeout=HANDSHAKE_SECONDS

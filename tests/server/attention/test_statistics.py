@@ -295,6 +295,15 @@ def test_of_arrays_nobody_knows_the_tokens(statistic: Statistic) -> None:
         plan(origin={}, statistics=("region",), spans=((0, 1),))
 
 
+def test_spans_of_a_pair_are_refused() -> None:
+    """Both its texts count characters from 0: a span would be one of either."""
+    pair = ON_TEXT | {"pair": ([1, 2], [4, 5])}
+    wrong = r"attention.spans: 1 of them; expected none but for a text, which a pair is not"
+    with pytest.raises(InvalidInput, match=wrong):
+        plan(origin=pair, statistics=("region",), spans=((0, 1),))
+    assert plan(origin=pair, statistics=("duplicate",)).statistics == ("duplicate",)
+
+
 def test_what_a_layer_does_not_have_is_refused_with_its_number() -> None:
     """Registers of a text, heads that are mixed, positions of another sequence."""
     with pytest.raises(NotPossible, match=r"ATTENTION_STATISTIC_REGISTERS; expected a model of images with registers"):
@@ -304,7 +313,7 @@ def test_what_a_layer_does_not_have_is_refused_with_its_number() -> None:
     with pytest.raises(NotPossible, match=r"attention.statistics: ATTENTION_STATISTIC_SINK; expected none of layer 0"):
         plan(mixed, statistics=("sink",))
     crossing = NORMED.model_copy(update={"attention": (layer.model_copy(update={"kind": "cross"}),)})
-    wrong = "ATTENTION_STATISTIC_FIRST; expected ENTROPY or SINK of layer 0, whose positions are not those of the input"
+    wrong = "STATISTIC_FIRST; expected ENTROPY, SINK or NORM of layer 0, whose positions are not those of the input"
     with pytest.raises(NotPossible, match=wrong):
         plan(crossing, statistics=("sink", "first"))
     assert plan(crossing, statistics=("sink", "entropy")).statistics

@@ -1,7 +1,7 @@
 """What a request of many inputs is charged, may hold, and leaves behind."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from types import SimpleNamespace
@@ -10,7 +10,7 @@ from typing import Any, cast, get_args
 import numpy as np
 import pytest
 
-from artifact.contract import read_contract
+from artifact.contract import RelevanceMethod, read_contract
 from artifact.errors import InputError
 from artifact.images import ImageLimits, Pixels
 from artifact.text import Tokens
@@ -31,8 +31,10 @@ from server.inference.response_cache import ResponseCache
 from server.inference.vectors import VectorFormat, VectorRequest
 from server.inference.workers import Workers
 from server.ledger import Account, Ledger
+from server.relevance.request import RelevanceRequest
 from server.repository.loading import LoadedModel
 from server.repository.settings import ModelSettings
+from server.scheduling.batch import BatchItem, Result
 from server.telemetry.metrics import Metrics
 from server.telemetry.tracing import Tracing
 from tests.server.fakes import CONTRACT, Clock, EchoGraph, make_model, scheduling
@@ -85,6 +87,52 @@ async def test_a_quota_counts_every_input(pipeline: Pipeline) -> None:
     with pytest.raises(TooBusy) as refused:
         quota.admit()
     assert refused.value.retry_seconds == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize(("method", "rows"), [("libra", [3, 6]), ("integrated-gradients", [3, 30])])
+async def test_what_is_known_only_after_a_first_run_is_admitted_as_such(
+    pipeline: Pipeline, method: RelevanceMethod, rows: list[int]
+) -> None:
+    """The most probable labels: their rows are many more than those of the logits that tell which they are."""
+    asked_for = list[tuple[int, int, bool]]()
+
+    class Telling:
+        is_on = False
+
+        async def compute_all(self, items: Sequence[BatchItem], later_rows: int, *, goes_on: bool) -> list[Result]:
+            asked_for.append((len(items), later_rows, goes_on))
+            names = [*items[0].outputs, *items[0].further]
+            return [Result({name: np.zeros((1, 2), dtype=np.float32) for name in names}, {}) for _ in items]
+
+    engine = SimpleNamespace(plain=EchoGraph(), explaining={"libra": EchoGraph(), "gradient": EchoGraph()})
+    assert CONTRACT.relevance
+    gradient = CONTRACT.relevance.model_copy(update={"graph": "gradient", "rest": None, "scale": "relevance.scale"})
+    model = echo(contract=CONTRACT.model_copy(update={"other_relevance": (gradient,)}), engine=engine)
+    steps = 3 if method == "integrated-gradients" else 0
+    relevance = RelevanceRequest(top=2, method=method, steps=steps)
+    asked = InferenceRequest(model, Texts(TEXTS, truncate=False), ("logits",), relevance=relevance)
+    async with replace(pipeline, cache=cast("ResponseCache", Telling())).run_each(asked, RpcContext()) as found:
+        assert found.rows == 3
+    assert asked_for == [(rows[0], 0, False), (rows[1], 0, False)]
+
+
+async def test_rows_that_images_become_count_before_they_are_read(pipeline: Pipeline) -> None:
+    """Four of nine are read; each of the five that come later is two rows."""
+    later = list[int]()
+
+    class Telling:
+        is_on = False
+
+        async def compute_all(self, items: Sequence[BatchItem], later_rows: int, *, goes_on: bool) -> list[Result]:
+            later.append(later_rows)
+            return [Result({"logits": np.zeros((1, 10), dtype=np.float32)}, {}) for _ in items]
+
+    engine = SimpleNamespace(plain=EchoGraph(), explaining={"libra": EchoGraph()})
+    model = echo(contract=FASHION, engine=engine, reader=None)
+    images = Images(tuple(picture(grey) for grey in range(9)))
+    asked = InferenceRequest(model, images, ("logits",), relevance=RelevanceRequest(labels=FASHION.labels[:2]))
+    async with replace(pipeline, cache=cast("ResponseCache", Telling())).run_each(asked, RpcContext()):
+        assert later == [10, 2, 0]
 
 
 async def test_attention_needs_its_permission(pipeline: Pipeline) -> None:

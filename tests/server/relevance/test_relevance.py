@@ -69,6 +69,16 @@ def test_integrated_gradients_take_a_row_for_each_point() -> None:
     assert plan(RelevanceRequest(method="integrated-gradients")).is_open
 
 
+def test_an_input_is_not_copied_for_each_row_that_it_becomes() -> None:
+    """An image of 600 KB would be 600 MB of 1024 rows, while its request waits; a run copies no more than its own."""
+    given = np.ones((1, 4, 2), dtype=np.float32)
+    wanted = plan(RelevanceRequest(labels=LABELS, method="integrated-gradients", steps=256))
+    made = wanted.spread({"pixel_values": given})["pixel_values"]
+    assert made.shape == (2 * 258, 4, 2)
+    assert np.shares_memory(made, given)
+    assert made.strides[0] == 0
+
+
 @pytest.mark.parametrize("steps", [1, 4, 64])
 def test_the_path_integrates(steps: int) -> None:
     """A constant by one point, and what is a polynomial in the square root of the scale by few."""
@@ -171,6 +181,16 @@ def test_an_answer_that_is_too_large_is_refused_before_anything_runs() -> None:
     with pytest.raises(InvalidInput, match="relevance: an answer of 28 bytes; expected at most 27"):
         plan(RelevanceRequest(), AttentionLimits(27, 10**9))
     plan(RelevanceRequest(), AttentionLimits(28, 10**9))
+
+
+def test_more_than_may_be_computed_is_refused_before_anything_runs() -> None:
+    """Of each row its positions, rest and score, and of each label its weight and logit."""
+    asked = RelevanceRequest(labels=LABELS, method="integrated-gradients", steps=8)
+    size_bytes = 2 * 10 * (5 + 2 + 2 * 2) * 4
+    message = f"relevance: {size_bytes} bytes to compute; expected at most {size_bytes - 1} .the server's --max-att"
+    with pytest.raises(InvalidInput, match=message):
+        plan(asked, AttentionLimits(10**9, size_bytes - 1))
+    plan(asked, AttentionLimits(10**9, size_bytes))
 
 
 def test_what_does_not_add_up_is_told() -> None:

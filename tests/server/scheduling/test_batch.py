@@ -52,6 +52,14 @@ def test_a_single_request_is_passed_on_without_a_copy() -> None:
     assert collate([item])["input_ids"] is item.inputs["input_ids"]
 
 
+def test_a_row_that_is_shown_several_times_is_copied_for_its_run() -> None:
+    """A device takes arrays that lie in one piece."""
+    ids = np.broadcast_to(np.arange(3), (2, 3))
+    collated = collate([BatchItem(GRAPH, CONTRACT, {"input_ids": ids}, 2, 3, ("embedding",))])["input_ids"]
+    assert collated.flags.c_contiguous
+    assert collated.tolist() == ids.tolist()
+
+
 def test_padding_is_masked_and_filled_with_the_pad_value() -> None:
     """The shorter row's mask is 0 where its tokens end."""
     collated = collate([make_text(2), make_text(4)])

@@ -2,6 +2,7 @@
 
 import asyncio
 import io
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,9 @@ from PIL import Image
 
 from regard.v1 import regard_pb2 as api
 from regard.v1 import types_pb2 as pb
+from server.api.regard_v1.messages import read_contents
 from server.api.regard_v1.tensors import read_tensor
+from server.inference.request import Texts
 from tests.server.api.reference import TOLERANCE
 from tests.server.asking import CODES, refused, samples
 from tests.server.conftest import Running, Serve
@@ -226,3 +229,18 @@ async def test_a_region_is_counted_in_each_input_by_itself(running: Running) -> 
     pictures = await running.stub.Classify(of_images(CLOTHING[0], attention=whole))
     for layer in pictures.results[0].attention.layers:
         np.testing.assert_allclose(read_tensor("both", layer.weights).sum(-1), 1, atol=TOLERANCE)
+
+
+def test_ids_of_tokens_are_not_copied_before_they_are_bounded() -> None:
+    """An object for each would be 15 times what came, which nobody has counted."""
+    lists = pb.TokenIdLists(items=[pb.TokenIds(items=range(10**5))] * 4)
+    request = api.EmbedRequest(model="tiny-text", token_ids=lists)
+    tracemalloc.start()
+    try:
+        found = read_contents(request, 4)
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert isinstance(found, Texts)
+    assert found.sizes == [10**5] * 4
+    assert most < 10**5
