@@ -35,4 +35,23 @@ ROWS = (
         "yes",
         "`python -m bench.hidden`",
     ),
+    (
+        "relevance of one label by one run of a gradient, one input a call and eight: time of a call, against plain, "
+        "at most 3",
+        "not measured yet",
+        "",
+        "`python -m bench.relevance --only calls`",
+    ),
+    (
+        "plain requests of a server with relevance graphs: throughput, against one without, at least 0.98",
+        "not measured yet",
+        "",
+        "`python -m bench.relevance --only plain`",
+    ),
+    (
+        "LeGrad and GenAtt, eight images a call: images a second, against eager PyTorch on the same cores, at least 2",
+        "not measured yet",
+        "",
+        "`python -m bench.relevance --only eager`",
+    ),
 )

@@ -1,0 +1,1 @@
+"""What relevance costs: calls of it, plain requests beside it, and the same in eager PyTorch."""
