@@ -195,11 +195,13 @@ def test_a_link_holds_what_its_model_reads(browser: Browser, explorer: Explorer)
         script = """async () => {
           const { START } = await import('/static/state.js');
           const { linkedState } = await import('/static/choosing.js');
-          const state = { ...START, labels: 'cat', second: 'b' };
-          const models = [null, { takes_labels: true, layers: [] }, { takes_pairs: true, layers: [] }];
-          return models.map((model) => linkedState(state, model)).map(({ labels, second }) => [labels, second]);
+          const state = { ...START, labels: 'cat', second: 'b', why: 'dog' };
+          const none = { layers: [], relevance_methods: [] };
+          const pairs = { ...none, takes_pairs: true, relevance_methods: ['libra'] };
+          const linked = [null, { ...none, takes_labels: true }, pairs].map((model) => linkedState(state, model));
+          return linked.map(({ labels, second, why }) => [labels, second, why]);
         }"""
-        assert visit.page.evaluate(script) == [["cat", "b"], ["cat", ""], ["", "b"]]
+        assert visit.page.evaluate(script) == [["cat", "b", "dog"], ["cat", "", ""], ["", "b", "dog"]]
 
 
 def test_a_second_text_is_read_with_the_first_on_the_page(browser: Browser, explorer: Explorer) -> None:

@@ -19,6 +19,7 @@ from regard.channels import DEFAULT_MAX_MESSAGE_BYTES, DEFAULT_TIMEOUT_SECONDS
 from regard.errors import RegardError
 from regard.explorer import writing
 from regard.explorer.comparing import compare
+from regard.explorer.explaining import explain
 from regard.explorer.guard import Guard
 from regard.explorer.photos import MAX_BYTES, PhotoStore, media_type, orientation
 from regard.explorer.problems import Problem, from_problem, from_server, invalid, photo_gone
@@ -81,6 +82,7 @@ def make_app(settings: Settings, photos: PhotoStore | None = None) -> ASGIApp:
             Route("/api/photos/{name}", _photo),
             Route("/api/attend", _attend, methods=["POST"]),
             Route("/api/compare", _compare, methods=["POST"]),
+            Route("/api/explain", _explain, methods=["POST"]),
             Route("/api/write", _write, methods=["POST"]),
             Mount("/static", StaticFiles(directory=STATIC)),
         ],
@@ -133,6 +135,12 @@ async def _compare(request: Request) -> Response:
     state = request.app.state
     body = await _json(request)
     return JSONResponse(await _unless_gone(request, compare(state.client, body, state.photos)), headers=_NOT_KEPT)
+
+
+async def _explain(request: Request) -> Response:
+    state = request.app.state
+    body = await _json(request)
+    return JSONResponse(await _unless_gone(request, explain(state.client, body, state.photos)), headers=_NOT_KEPT)
 
 
 async def _write(request: Request) -> Response:

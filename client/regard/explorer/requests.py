@@ -48,9 +48,7 @@ class PageRequest:
     Attributes:
         model: Its name.
         version: Empty means the newest.
-        image: A photo's bytes; None where a text is given.
-        text: None where a photo is given.
-        second: Read together with the text, as a pair; None for a text alone.
+        given: What is asked about, as the client's calls take it: image, text, or pair.
         labels: Of two towers: what the photo is compared with; none for none.
         words: Of two towers: a text whose words' maps over the photo are wanted, in place of attention; empty for none.
         truncate: Cut a text that is too long.
@@ -60,9 +58,7 @@ class PageRequest:
 
     model: str
     version: str
-    image: bytes | None
-    text: str | None
-    second: str | None
+    given: dict[str, Any]
     labels: list[str]
     words: str
     truncate: bool
@@ -100,20 +96,14 @@ def read_request(body: bytes, photos: PhotoStore) -> PageRequest:
         Problem: It names a field that does not exist or a value that is none, or a photo that is not kept.
     """
     fields = read_fields(body, _TYPES)
-    if ("photo" in fields) == ("text" in fields):
-        raise invalid("photo, text", sorted(fields.keys() & {"photo", "text"}), "exactly one of them")
-    image = photos.get(fields["photo"]) if "photo" in fields else None
-    if "photo" in fields and image is None:
-        raise photo_gone()
-    for name, beside in (("second", "text"), ("labels", "photo"), ("words", "photo")):
+    given = read_input(fields, photos)
+    for name, beside in (("labels", "photo"), ("words", "photo")):
         if name in fields and beside not in fields:
             raise invalid(name, fields[name], f"none, as there is no {beside}")
     return PageRequest(
         model=fields.get("model", ""),
         version=fields.get("version", ""),
-        image=image,
-        text=fields.get("text"),
-        second=fields.get("second"),
+        given=given,
         labels=read_labels(fields.get("labels", "")),
         words=fields.get("words", ""),
         truncate=fields.get("truncate", False),
@@ -122,19 +112,37 @@ def read_request(body: bytes, photos: PhotoStore) -> PageRequest:
     )
 
 
+def read_input(fields: Mapping[str, Any], photos: PhotoStore) -> dict[str, Any]:
+    """Read what is asked about, as the client's calls take it: image, text, or pair.
+
+    Raises:
+        Problem: It is both or neither, a second text without a first, or a photo that is not kept.
+    """
+    if ("photo" in fields) == ("text" in fields):
+        raise invalid("photo, text", sorted(fields.keys() & {"photo", "text"}), "exactly one of them")
+    if "text" in fields:
+        return {"pair": (fields["text"], fields["second"])} if "second" in fields else {"text": fields["text"]}
+    if "second" in fields:
+        raise invalid("second", fields["second"], "none, as there is no text")
+    image = photos.get(fields["photo"])
+    if image is None:
+        raise photo_gone()
+    return {"image": image}
+
+
 async def ask(client: AsyncClient, asked: PageRequest) -> PageResponse:
     """Ask once; labels come along where the model classifies, and of a model that can do neither, its attention alone.
 
     Raises:
         RegardError: As the server refuses.
     """
-    if asked.words and asked.image is not None:
-        found = await client.align(image=asked.image, text=asked.words, model=asked.model, version=asked.version)
+    if asked.words:
+        image = asked.given["image"]
+        found = await client.align(image=image, text=asked.words, model=asked.model, version=asked.version)
         return _word_maps(found, asked.words)
     model = await client.model(asked.model, asked.version)
-    pair = None if asked.text is None or asked.second is None else (asked.text, asked.second)
     given: dict[str, Any] = {
-        **({"pair": pair} if pair else {"image": asked.image, "text": asked.text}),
+        **asked.given,
         "model": asked.model,
         "version": asked.version,
         "truncate": asked.truncate,
@@ -146,7 +154,7 @@ async def ask(client: AsyncClient, asked: PageRequest) -> PageResponse:
     if asked.compared_layer is not None:
         wanted = HiddenStatesRequest(layers=(asked.compared_layer + 1,), normalize=True)
         given = {**given, "attention": None, "hidden_states": wanted}
-    if not (classifies or (model.can_embed and not pair)) and asked.compared_layer is None:
+    if not (classifies or (model.can_embed and "pair" not in asked.given)) and asked.compared_layer is None:
         result = AttentionResult.join(model, [part async for part in client.attend(**given)])
         return PageResponse(result.model, result.version, (), result.truncated, result.attention, timings=None)
     answer: Classification | Embedding = await (client.classify if classifies else client.embed)(**given)

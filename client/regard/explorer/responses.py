@@ -52,6 +52,7 @@ def _describe_model(model: Model) -> dict[str, Any]:
         "can_show": can_do(model, "attend") or _writer(model) is not None,
         "can_classify": model.can_classify,
         "num_labels": len(model.labels),
+        "relevance_methods": model.relevance_methods if model.can_explain else (),
         "embedding_dim": model.embedding_dim if model.can_embed else 0,
         "takes_pairs": model.takes_pairs,
         "writer": _writer(model),

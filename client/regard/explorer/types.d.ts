@@ -52,6 +52,8 @@ export interface Model {
   description: string;
   can_classify: boolean;
   num_labels: number;
+  /** By which it says why; none where it does not. */
+  relevance_methods: string[];
   /** After which layers positions have vectors that can be asked for. */
   compared_layers: number[];
   embedding_dim: number;
@@ -106,6 +108,9 @@ export interface State {
   common: boolean;
   contour: boolean;
   original: boolean;
+  why: string;
+  against: string;
+  method: string;
   words_only: boolean;
   reading: boolean;
   arcs: boolean;
@@ -171,6 +176,55 @@ export interface Part {
 export interface Change {
   labels?: { name: string; before: number; after: number }[];
   cosine?: number;
+}
+
+/** What explaining.py reads. */
+export interface WhyQuestion {
+  model: string;
+  version: string;
+  photo?: string | null;
+  text?: string;
+  second?: string;
+  truncate?: boolean;
+  label: string;
+  against: string;
+  method: string;
+}
+
+/** What explaining.py says: a number for each of some positions, above 0 for the label. */
+export interface Why {
+  label: string;
+  against: string;
+  method: string;
+  score: number;
+  /** How far the parts are from the score; null where they make up none. */
+  relative_error: number | null;
+  values: number[];
+  positions: number[];
+  names: string[];
+  headline: string;
+  unplaced: string;
+  tokens: Token[] | null;
+  patches: Grid | null;
+  /** Of the label, and of the one that it is told apart from. */
+  probabilities: [label: number, against: number | null];
+}
+
+/** How it is drawn: on what ground, over which photo, and what is pointed at and picked, by place in the values. */
+export interface WhyView {
+  why: Why;
+  end: number;
+  state: State;
+  ground: OffscreenCanvas | null;
+  dark: boolean;
+  pointed: number | null;
+  picked: Set<number>;
+}
+
+/** What a picture of a Why tells, by place in its values. */
+export interface WhyEvents {
+  point(place: number | null): void;
+  pick(place: number): void;
 }
 
 /** What requests.py reads, or, without a measure, writing.py. */
@@ -463,5 +517,6 @@ export interface SpecialElements {
   text: HTMLTextAreaElement;
   thumb: HTMLCanvasElement;
   truncate: HTMLInputElement;
+  "why-method": HTMLSelectElement;
   words: HTMLDetailsElement;
 }

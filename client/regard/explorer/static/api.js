@@ -1,6 +1,6 @@
 // The page's calls to the explorer it came from.
 
-/** @import { Change, Question, Reply, Served, WrittenPart } from "../types.d.ts" */
+/** @import { Change, Question, Reply, Served, Why, WhyQuestion, WrittenPart } from "../types.d.ts" */
 
 import { decode } from "./wire.js";
 
@@ -138,6 +138,17 @@ async function received(answer, told) {
 export async function compare(question, signal) {
   const headers = { "content-type": "application/json" };
   return (await call("api/compare", { method: "POST", body: JSON.stringify(question), headers, signal })).json();
+}
+
+/**
+ * Why a model gives a label to an input.
+ * @param {WhyQuestion} question
+ * @param {AbortSignal} signal
+ * @returns {Promise<Why>}
+ */
+export async function explain(question, signal) {
+  const headers = { "content-type": "application/json" };
+  return (await call("api/explain", { method: "POST", body: JSON.stringify(question), headers, signal })).json();
 }
 
 /**

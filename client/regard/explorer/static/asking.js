@@ -83,7 +83,7 @@ export const wordsQuestion = (state, model) => ({
  * @param {State} state
  * @param {Model} model
  */
-function inputOf(state, model) {
+export function inputOf(state, model) {
   const shown = { model: model.name, version: model.version };
   if (model.modality === "image") {
     const labels = model.takes_labels && state.labels ? { labels: state.labels } : {};
@@ -160,14 +160,25 @@ export class Asker {
    * @param {Told} [told]
    * @returns {Promise<Reply>}
    */
-  async fetch(question, signal, told) {
+  fetch(question, signal, told) {
+    return this.withPhoto(question.photo, signal, () => attend(question, signal, told));
+  }
+
+  /**
+   * What a call gives; a photo that the explorer has forgotten is sent again if the page has it.
+   * @template Given
+   * @param {string | null | undefined} photo
+   * @param {AbortSignal} signal
+   * @param {() => Promise<Given>} call
+   */
+  async withPhoto(photo, signal, call) {
     try {
-      return await attend(question, signal, told);
+      return await call();
     } catch (error) {
-      const blob = question.photo ? this.photoBlob(question.photo) : null;
+      const blob = photo ? this.photoBlob(photo) : null;
       if (!(error instanceof Problem) || error.code !== "PHOTO_GONE" || !blob) throw error;
       await sendPhoto(blob, signal);
-      return attend(question, signal, told);
+      return call();
     }
   }
 

@@ -3,7 +3,7 @@
 /** @import { Model, Other, Side, State } from "../types.d.ts" */
 
 import { isWritten, layerOf, layersOf, measureOf, measuresOf } from "./measures.js";
-import { FOLLOWING, isFollowing } from "./state.js";
+import { FOLLOWING, isFollowing, NO_WHY } from "./state.js";
 
 /**
  * What identifies a model in the menu; both of two towers have one name.
@@ -98,7 +98,7 @@ export function withModel(state, model) {
   const kept = layersOf(model, measure).some((layer) => layer.layer === state.layer) ? state.layer : null;
   const input = model.modality === "image" ? "photo" : "text";
   /** @type {State} */
-  const named = { ...chosen, model: model.name, version: model.version, input, layer: kept, query: null };
+  const named = { ...chosen, model: model.name, version: model.version, input, layer: kept, query: null, ...NO_WHY };
   if (!state.other || input !== state.input) return { ...named, other: null };
   return withOther(named, state.other.layer === null ? {} : { layer: layerOf(model, measure, kept).layer });
 }
@@ -115,6 +115,7 @@ export function linkedState(state, model) {
     ...state,
     second: model.takes_pairs ? state.second : "",
     labels: model.takes_labels ? state.labels : "",
+    why: model.relevance_methods.length > 0 ? state.why : "",
     start: model.writer?.starts.includes(state.start) ? state.start : "",
     measure: state.measure === measuresOf(model)[0] ? null : state.measure,
   };

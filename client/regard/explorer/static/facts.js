@@ -15,7 +15,7 @@ const ENDS = { end: "Ended by the model", length: "Cut at the most tokens" };
 export function drawFacts({ main, other }) {
   const isSame = other?.side.model === main.side.model && other.side.state.text === main.side.state.text;
   const beside = isSame && other.side.state.photo === main.side.state.photo ? [] : (other?.reply.labels ?? []);
-  drawLabels("labels", main.reply.labels);
+  drawLabels("labels", main.reply.labels, main.side.model.relevance_methods.length > 0 && !main.reply.writing);
   drawLabels("labels-beside", beside);
   const { reply } = main;
   const { measure } = main.side;
@@ -36,22 +36,33 @@ export function drawFacts({ main, other }) {
 }
 
 /**
+ * Draw labels; those that are already there stay, and with them the focus.
  * @param {"labels" | "labels-beside"} id
  * @param {Label[]} labels
+ * @param {boolean} canExplain Whether each is a button, which why.js listens to
  */
-function drawLabels(id, labels) {
-  byId(id).replaceChildren(...labels.map(labelOf));
-  byId(id).hidden = labels.length === 0;
+function drawLabels(id, labels, canExplain = false) {
+  const host = byId(id);
+  host.hidden = labels.length === 0;
+  const signature = JSON.stringify([labels, canExplain]);
+  if (host.dataset.signature === signature) return;
+  host.dataset.signature = signature;
+  host.replaceChildren(...labels.map((label) => labelOf(label, canExplain)));
 }
 
-/** @param {Label} label */
-function labelOf({ name, probability }) {
+/**
+ * @param {Label} label
+ * @param {boolean} canExplain
+ */
+function labelOf({ name, probability }, canExplain) {
   const bar = make("i", { "aria-hidden": "true" });
   bar.style.width = `${100 * probability}%`;
   return make(
     "li",
     {},
-    make("span", { class: "name", text: name }),
+    canExplain
+      ? make("button", { type: "button", class: "name", value: name, text: name })
+      : make("span", { class: "name", text: name }),
     make("span", { class: "bar" }, bar),
     make("span", { class: "value", text: percent(probability) }),
   );

@@ -7,7 +7,7 @@ import { besideOf, keyOf, withModel } from "./choosing.js";
 import { byId } from "./dom.js";
 import { flattened } from "./files.js";
 import { CURVES } from "./scales.js";
-import { named } from "./state.js";
+import { NO_WHY, named } from "./state.js";
 
 /**
  * Listen to everything that is in the page from the start.
@@ -31,6 +31,7 @@ export function listen(page) {
   on("release", "click", () => page.looking.release());
   on("reload", "click", () => {
     page.asker.forget();
+    page.why.forget();
     page.start();
   });
   on("compare", "click", () => compare(page));
@@ -144,7 +145,7 @@ function choose(page, key) {
  * @param {"photo" | "text"} input
  */
 function turnTo(page, input) {
-  return page.change({ input, model: "", version: "", layer: null, query: null, other: null });
+  return page.change({ input, model: "", version: "", layer: null, query: null, other: null, ...NO_WHY });
 }
 
 /**

@@ -51,6 +51,17 @@ export class HeldPhoto {
   }
 
   /**
+   * The photo's own pixels, as far as they are kept, to be painted over: a small one is not enlarged.
+   * @param {Grid} patches
+   */
+  copyFor(patches) {
+    if (!this.picture) return bareOf(null, patches);
+    const canvas = new OffscreenCanvas(this.picture.width, this.picture.height);
+    contextOf(canvas).drawImage(this.picture, 0, 0);
+    return canvas;
+  }
+
+  /**
    * The photo in colour, in the same proportions.
    * @param {Grid} patches
    */

@@ -20,10 +20,11 @@ import { lengthOf } from "./places.js";
 import { drawSamples, firstSample, isSample, sampleOf } from "./samples.js";
 import { take } from "./save.js";
 import { Sections } from "./sections.js";
-import { fromFragment, toFragment } from "./state.js";
+import { fromFragment, NO_WHY, toFragment } from "./state.js";
 import { isOfFile, Status } from "./status.js";
 import { isMixed, View } from "./view.js";
 import { WhatIf } from "./whatif.js";
+import { Why } from "./why.js";
 import { carried } from "./windows.js";
 import { Writer } from "./writer.js";
 import { pictureOf } from "./writing.js";
@@ -77,6 +78,7 @@ export class Page {
       other: (fields) => this.changeOther(fields),
     });
     this.whatIf = new WhatIf(this);
+    this.why = new Why(this);
     this.sections = new Sections(this);
   }
 
@@ -282,6 +284,7 @@ export class Page {
     drawFacts(this.shown);
     this.draw();
     this.drawChoices();
+    this.why.show(main);
     this.sections.show(model, main);
   }
 
@@ -367,7 +370,9 @@ export class Page {
       if (ofSecond) return await this.changeOther({ photo: kept.photo, query: null });
       /** @type {Partial<State>} */
       const input =
-        this.state.input === "photo" ? {} : { input: "photo", model: "", version: "", layer: null, query: null };
+        this.state.input === "photo"
+          ? {}
+          : { input: "photo", model: "", version: "", layer: null, query: null, ...NO_WHY };
       await this.change({ ...input, photo: kept.photo });
       this.reveal();
     } catch (error) {
@@ -402,6 +407,7 @@ export class Page {
   rest(words) {
     this.status.end();
     this.sections.close();
+    this.why.close();
     this.shown = null;
     enable(false);
     byId("shown").hidden = true;

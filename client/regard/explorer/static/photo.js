@@ -145,7 +145,7 @@ function fitting(photo, { image_width }, { x, y, width, height }, size) {
  * @param {OffscreenCanvasRenderingContext2D} context
  * @param {Grid} patches
  */
-function darken(context, patches) {
+export function darken(context, patches) {
   const { image_width: width, image_height: height } = patches;
   const box = seenOf(patches);
   context.fillStyle = "rgb(12 12 16 / 65%)";
@@ -187,7 +187,7 @@ function outline(context, patches, numbers, scale, pixels) {
  * @param {string} colour
  * @param {number} pixels
  */
-function frame(context, { x, y, width, height }, scale, colour, pixels) {
+export function frame(context, { x, y, width, height }, scale, colour, pixels) {
   const line = pixels / scale.x;
   for (const { stroke, thick } of [
     { stroke: "#000", thick: line * 2 },

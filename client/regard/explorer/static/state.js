@@ -55,7 +55,13 @@ export const START = Object.freeze({
   arc_heads: /** @type {number[]} */ ([]), // of these heads at once, each in its colour; none for the chosen head alone
   overview: false, // whether every layer and head is shown
   original: false, // whether the photo is seen as it is, without the map
+  why: "", // the label that is explained, by its name; empty for none
+  against: "", // the label that it is told apart from
+  method: "", // how it is explained; empty for the model's usual one
 });
+
+/** No label is explained: of another model, whose labels are others. */
+export const NO_WHY = Object.freeze({ why: "", against: "", method: "" });
 
 /**
  * A second picture that is as the first in everything.
@@ -103,6 +109,9 @@ export function toFragment(state) {
   add("rough", !state.smooth);
   for (const flag of FLAGS) add(flag, state[flag]);
   add("arc_heads", state.arc_heads.join("."));
+  add("why", state.why);
+  add("against", state.why && state.against);
+  add("method", state.why && state.method);
   return fields.toString();
 }
 
@@ -138,6 +147,9 @@ export function fromFragment(fragment) {
     smooth: fields.get("rough") !== "true",
     ...flagsOf(fields),
     arc_heads: headsOf(fields.get("arc_heads")),
+    why: fields.get("why") ?? "",
+    against: fields.get("against") ?? "",
+    method: fields.get("method") ?? "",
   };
 }
 

@@ -1,6 +1,6 @@
 // What if a patch or a token were not there: its place is covered, and labels or the vector are compared.
 
-/** @import { Change, Grid, PhotoReply, Seen, TextReply } from "../types.d.ts" */
+/** @import { Change, Grid, PhotoReply, Seen, TextReply, Token } from "../types.d.ts" */
 
 /** @import { Page } from "./main.js" */
 
@@ -62,7 +62,7 @@ export class WhatIf {
     try {
       const given = main.reply.patches
         ? await this.covered(/** @type {PhotoReply} */ (main.reply), query, signal)
-        : { text: state.text, other: without(/** @type {TextReply} */ (main.reply), state.text, query) };
+        : { text: state.text, other: without(/** @type {TextReply} */ (main.reply).tokens, state.text, [query]) };
       const labels = model.takes_labels && state.labels ? { labels: state.labels } : {};
       const asked = { model: model.name, version: model.version, truncate: state.truncate, ...labels, ...given };
       const change = await compare(asked, signal);
@@ -79,48 +79,59 @@ export class WhatIf {
   }
 
   /**
-   * The photo as the page drew it, and the same with a patch in the mean colour of the photo: the explorer's names.
+   * The photo as the page keeps it, and the same with a patch in the mean colour of the photo: the explorer's names.
    * @param {PhotoReply} reply
    * @param {number} query
    * @param {AbortSignal} signal
    */
   async covered({ patches }, query, signal) {
-    const canvas = this.page.photo.bareFor(patches);
-    const photo = (await sendPhoto(await canvas.convertToBlob({ type: "image/png" }), signal)).photo;
-    cover(canvas, patches, query);
-    const other = (await sendPhoto(await canvas.convertToBlob({ type: "image/png" }), signal)).photo;
-    return { photo, other };
+    return sendCovered(this.page.photo.copyFor(patches), patches, [query], signal);
   }
 }
 
 /**
- * Paint over a patch with the mean colour of a photo.
+ * Hand over a photo as it is on a canvas, and the same with patches covered: the explorer's names.
+ * @param {OffscreenCanvas} canvas Is painted over
+ * @param {Grid} patches
+ * @param {number[]} positions
+ * @param {AbortSignal} signal
+ */
+export async function sendCovered(canvas, patches, positions, signal) {
+  const photo = (await sendPhoto(await canvas.convertToBlob({ type: "image/png" }), signal)).photo;
+  cover(canvas, patches, positions);
+  const other = (await sendPhoto(await canvas.convertToBlob({ type: "image/png" }), signal)).photo;
+  return { photo, other };
+}
+
+/**
+ * Paint over patches with the mean colour of a photo.
  * @param {OffscreenCanvas} canvas
  * @param {Grid} patches
- * @param {number} position
+ * @param {number[]} positions
  */
-export function cover(canvas, patches, position) {
+export function cover(canvas, patches, positions) {
   const context = contextOf(canvas);
   const mean = new OffscreenCanvas(1, 1);
   contextOf(mean).imageSmoothingQuality = "high";
   contextOf(mean).drawImage(canvas, 0, 0, 1, 1);
   const [red, green, blue] = contextOf(mean).getImageData(0, 0, 1, 1).data;
   const scale = canvas.width / patches.image_width;
-  const { x, y, width, height } = rectOf(patches, position);
   context.fillStyle = `rgb(${red} ${green} ${blue})`;
-  context.fillRect(x * scale, y * scale, width * scale, height * scale);
+  for (const { x, y, width, height } of positions.map((position) => rectOf(patches, position)))
+    context.fillRect(x * scale, y * scale, width * scale, height * scale);
 }
 
 /**
- * A text without one of its tokens.
- * @param {TextReply} reply
+ * A text without some of its tokens.
+ * @param {Token[]} tokens
  * @param {string} text
- * @param {number} position
+ * @param {number[]} positions
  */
-function without({ tokens }, text, position) {
-  const letters = Array.from(text);
-  const { start = 0, end = 0 } = tokens[position];
-  return [...letters.slice(0, start), ...letters.slice(end)].join("");
+export function without(tokens, text, positions) {
+  const out = positions.map((position) => tokens[position]);
+  return Array.from(text)
+    .filter((_, at) => !out.some(({ start = 0, end = 0 }) => at >= start && at < end))
+    .join("");
 }
 
 /**

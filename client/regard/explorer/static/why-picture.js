@@ -1,0 +1,105 @@
+// What each position did for a label: the picture, its two-sided scale, and the strongest in numbers.
+
+/** @import { WhyEvents, WhyView } from "../types.d.ts" */
+
+import { HEAT_OPACITY, paintStrip } from "./colour.js";
+import { contextOf, make } from "./dom.js";
+import { signed, signedPaperTable, signedTable } from "./signed.js";
+import { whyPhoto } from "./why-photo.js";
+import { paper, whyText } from "./why-text.js";
+
+const TOP_COUNT = 5;
+/** By these nothing is below 0, and numbers have no unit. */
+export const UNSIGNED = ["genatt", "legrad"];
+
+/** A picture; `events` name positions by their place among the values. */
+export class WhyPicture {
+  /** @param {WhyEvents} events */
+  constructor(events) {
+    this.events = events;
+    this.photo = whyPhoto(events);
+    this.text = whyText(events);
+    this.strip = make("canvas", { class: "strip", width: "256", height: "24", "aria-hidden": "true" });
+    this.ticks = [make("span"), make("span"), make("span")];
+    this.unit = make("p", { class: "fine" });
+    const scale = make("div", { class: "scale" }, this.strip, make("div", {}, ...this.ticks), this.unit);
+    this.told = make("p", { class: "told" });
+    this.top = make("ol", { class: "top lit", "aria-label": "The strongest" });
+    this.unplaced = make("p", { class: "fine unplaced" });
+    this.body = make("div", { class: "body" });
+    this.node = make("div", { class: "why-picture" }, this.body, scale, this.told, this.top, this.unplaced);
+    /** @type {WhyView["why"] | null} */
+    this.listed = null;
+  }
+
+  /**
+   * Draw a view.
+   * @param {WhyView} view
+   */
+  draw(view) {
+    const { why, end, pointed } = view;
+    const part = why.patches ? this.photo : this.text;
+    if (this.body.firstChild !== part.node) this.body.replaceChildren(part.node);
+    part.draw(view);
+    this.drawScale(view);
+    for (const [at, number] of [-end, 0, end].entries()) this.ticks[at].textContent = at === 1 ? "0" : signed(number);
+    this.unit.textContent = UNSIGNED.includes(why.method) ? why.method : "against · logits · for";
+    const hint = `Point at a ${why.patches ? "patch" : "token"} to read its number.`;
+    this.told.textContent = pointed === null ? hint : tellWhy(view, pointed);
+    this.unplaced.textContent = why.unplaced && `Without a place here: ${why.unplaced}`;
+    if (this.listed !== why) this.list(view);
+    for (const node of this.top.children)
+      node.classList.toggle("pointed", node instanceof HTMLElement && node.dataset.place === String(pointed));
+  }
+
+  /** @param {WhyView} view */
+  drawScale({ why, state, dark }) {
+    const { strip } = this;
+    const place = { x: 0, y: 0, width: strip.width, height: strip.height };
+    const context = contextOf(strip);
+    if (why.patches) paintStrip(context, place, signedTable(state.opacity ?? HEAT_OPACITY), true);
+    else paintStrip(context, place, signedPaperTable(paper(), dark), false);
+  }
+
+  /**
+   * List the strongest, whatever their sign; pointing at one lights its place up.
+   * @param {WhyView} view
+   */
+  list({ why, end }) {
+    this.listed = why;
+    const strongest = [...why.values.keys()].sort((a, b) => Math.abs(why.values[b]) - Math.abs(why.values[a]));
+    this.top.replaceChildren(
+      ...strongest.slice(0, TOP_COUNT).map((place) => {
+        const value = why.values[place];
+        const bar = make("i", { class: value < 0 ? "against" : "for", "aria-hidden": "true" });
+        bar.style.width = `${Math.min(100, (100 * Math.abs(value)) / end)}%`;
+        const enter = () => this.events.point(place);
+        const leave = () => this.events.point(null);
+        return make(
+          "li",
+          {
+            tabindex: "0",
+            "data-place": String(place),
+            ...{ pointerenter: enter, pointerleave: leave, focus: enter, blur: leave },
+          },
+          make("span", { class: "name", text: why.names[place] }),
+          make("span", { class: "bar" }, bar),
+          make("span", { class: "value", text: signed(value), title: String(value) }),
+        );
+      }),
+    );
+  }
+}
+
+/**
+ * A position's number in a sentence.
+ * @param {WhyView} view
+ * @param {number} place
+ */
+export function tellWhy({ why }, place) {
+  const value = why.values[place];
+  const name = why.names[place];
+  if (UNSIGNED.includes(why.method)) return `${name}: ${signed(value)} by ${why.method}`;
+  const whom = value < 0 && why.against ? why.against : why.label;
+  return `${name}: ${signed(value)}, ${value < 0 && !why.against ? "against" : "for"} ${whom}`;
+}
