@@ -345,9 +345,24 @@ def test_studies_of_other_heads_are_not_compared(client: Client, studied: Study,
     """It would compare what is not the same."""
     other = client.study(tmp_path / "other", texts=["a", "b"], model="minilm", statistics=("sink", "entropy"))
     with pytest.raises(
-        InvalidArgument, match=r"other: statistics: .*expected .*'entropy', 'sink'.* as .*study has them"
+        InvalidArgument, match=r"other: statistics: sink, entropy; expected entropy, sink, as .*study has it"
     ):
         compare(studied, other)
+    last = client.study(tmp_path / "last", texts=["a", "b"], **MINILM, layers=[-1])
+    with pytest.raises(InvalidArgument, match=r"last: layers: 11 \(3 heads\); expected 0 \(3 heads\), 1 \(3 heads\), "):
+        compare(studied, last)
+
+
+def test_a_comparison_that_cannot_be_made_is_refused_before_anything_is_asked(
+    server: FakeServer, run: Run, studied: Study
+) -> None:
+    """What is counted otherwise is not comparable, be the statistics called alike; an hour later is late to say it."""
+    asked = ("study", "--text", "a", "--model", "minilm", "--statistic", "entropy", "--statistic", "sink")
+    calls = sum(bool(getattr(one, "attention", None)) for one in server.requests)
+    done = run(*asked, "--drop-special", "-o", "other", "--against", str(studied.path))
+    assert done.code == 1
+    assert done.err.endswith(f"other: drop_special: true; expected false, as {studied.path} has it\n")
+    assert sum(bool(getattr(one, "attention", None)) for one in server.requests) == calls
 
 
 def test_the_command_writes_shows_and_compares(run: Run, tmp_path: Path) -> None:
@@ -377,6 +392,8 @@ def test_the_command_writes_shows_and_compares(run: Run, tmp_path: Path) -> None
         (("--span", "7"), "'7'; expected START-END"),
         (("--span", "9-7"), "'9-7'; expected START-END"),
         (("--box", "1,2,3"), "'1,2,3'; expected LEFT,TOP,RIGHT,BOTTOM"),
+        (("--retry-errors",), "No such option: --retry-errors"),
+        (("--lines", "--column", "text"), "expected no --lines with it"),
         (("--against", "nowhere"), "nowhere: holds no study"),
     ],
 )
