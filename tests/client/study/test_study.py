@@ -13,7 +13,7 @@ import grpc
 import numpy as np
 import pytest
 
-from regard import Client, InvalidArgument, NotFound
+from regard import Client, InvalidArgument, NotFound, study_calls
 from regard.sources import InputError
 from regard.study import Study, compare
 from regard.study.folder import PART_INPUTS, Folder
@@ -251,6 +251,14 @@ def test_a_study_goes_on_with_the_same_inputs_and_options_alone(client: Client, 
     (other / "letter.txt").write_text("dear")
     with pytest.raises(InputError, match="other: holds something else; expected a new folder, or an empty one"):
         client.study(other, texts=iter(TEXTS), **MINILM)
+
+
+def test_pairs_and_bytes_are_known_by_what_they_are() -> None:
+    """Their places alone would let a study go on with others, or compare others one by one."""
+    pairs = study_calls._named("pairs", iter([("a", "b"), ["c", "d"], ("e", 7)]))
+    assert [name for name, _ in pairs] == ["a · b", "c · d", "pairs[2]"]
+    photos = study_calls._named("images", iter([b"one", Path("a.png"), b"other"]))
+    assert [name for name, _ in photos] == ["images[0] 7692c3ad3540bb80", "a.png", "images[2] d9298a10d1b07358"]
 
 
 def test_one_run_at_a_time_writes_a_folder(client: Client, studied: Study) -> None:
