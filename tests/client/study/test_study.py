@@ -115,6 +115,28 @@ def test_an_input_with_an_error_does_not_count(client: Client, tmp_path: Path) -
     assert "4 texts, 2 with errors, which do not count" in report_html(found)
 
 
+def test_where_nothing_counts_there_is_no_number(client: Client, tmp_path: Path) -> None:
+    """Neither a mean of 0 nor an infinity; of one input there is no deviation."""
+    found = client.study(tmp_path / "study", texts=["bad"], **MINILM)
+    with (found.path / "heads.csv").open(newline="") as file:
+        assert next(iter(csv.DictReader(file))) == {
+            "statistic": "entropy",
+            "layer": "0",
+            "head": "0",
+            "count": "0",
+            "mean": "",
+            "sd": "",
+            "least": "",
+            "largest": "",
+        }
+    assert "<td>none</td>" in report_html(found)
+    assert "<td>0</td>" not in report_html(found)
+    one = client.study(tmp_path / "one", texts=["aa"], **MINILM)
+    with (one.path / "heads.csv").open(newline="") as file:
+        row = next(iter(csv.DictReader(file)))
+    assert (row["count"], row["sd"], row["least"]) == ("1", "", row["mean"])
+
+
 def test_what_is_asked_fits_the_model(server: FakeServer, client: Client, tmp_path: Path) -> None:
     """All that texts, or images with a class token, have; what was chosen otherwise."""
     client.study(tmp_path / "texts", texts=["a"], model="minilm")
