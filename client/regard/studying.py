@@ -121,13 +121,21 @@ def study(
         check_comparable(before, run.asked, output)
     if not has_parquet():
         typer.echo("regard: no tables/ without pyarrow (extra tables): values.zarr has the numbers", err=True)
-    with progress(reading.gathering.count(sources), 0) as advance:
+    count_done = 0
+    try:
+        with progress(reading.gathering.count(sources), 0) as advance:
 
-        def done(inputs: int) -> None:
-            for _ in range(inputs):
-                advance()
+            def done(inputs: int) -> None:
+                nonlocal count_done
+                count_done += inputs
+                for _ in range(inputs):
+                    advance()
 
-        found = run.run(_named(first, each), done)
+            found = run.run(_named(first, each), done)
+    except BaseException:
+        if count_done:
+            typer.echo(f"regard: {count_done} inputs are in {output}; --resume goes on after them", err=True)
+        raise
     drift = None
     if before is not None:
         drift = compare(before, found)

@@ -415,6 +415,23 @@ def test_the_command_writes_shows_and_compares(run: Run, tmp_path: Path) -> None
     assert "<script" not in page
 
 
+def test_a_command_that_the_server_ends_says_how_to_go_on(server: FakeServer, run: Run, tmp_path: Path) -> None:
+    """As those do that write a file of results."""
+    (tmp_path / "one.txt").write_text("\n".join(TEXTS[:300]))
+    asked = 0
+
+    def judge(request: Any, _: Any) -> Any:
+        nonlocal asked
+        asked += request.DESCRIPTOR.name == "EmbedRequest"
+        return (grpc.StatusCode.NOT_FOUND, "gone", ()) if asked > 5 else None
+
+    server.judge = judge
+    done = run("study", "--lines", "one.txt", "--model", "minilm", "--statistic", "sink", "-o", "one")
+    there = Study.open(tmp_path / "one").num_inputs
+    assert (done.code, there > 0) == (1, True)
+    assert f"regard: {there} inputs are in one; --resume goes on after them\n" in done.err
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
