@@ -18,29 +18,45 @@ from regard.results import Results, is_results
 from regard.sources import InputError, Source, Task
 from regard.terminal import clean
 
-BULK_OPTIONS = {
+READ_OPTIONS = {
     "lines": typer.Option("--lines", help="Take each line of a file, or of stdin, for a text."),
     "column": typer.Option(metavar="NAME", help="Take this column of tables, .csv or .parquet."),
     "as_text": typer.Option("--text/--file", help="Arguments (or a column) are texts, or files (default: by a look)."),
+}
+BULK_OPTIONS = READ_OPTIONS | {
     "resume": typer.Option("--resume", help="Of -o: go on after what an interrupted run has written."),
     "retry_errors": typer.Option("--retry-errors", help="Of -o: ask again for inputs that have errors, then go on."),
 }
 
 
 @dataclass(frozen=True)
-class BulkOptions:
-    """What is said of many inputs."""
+class ReadOptions:
+    """How arguments are read.
+
+    Raises:
+        BadParameter: Lines and a column are wanted.
+    """
 
     lines: bool = False
     column: str | None = None
     as_text: bool | None = None
-    resume: bool = False
-    retry_errors: bool = False
+
+    def __post_init__(self) -> None:
+        if self.lines and self.column is not None:
+            raise typer.BadParameter("expected no --lines with it", param_hint="--column")
 
     @property
     def gathering(self) -> Gathering:
         """How arguments are read."""
         return Gathering(self.lines, self.column, self.as_text)
+
+
+@dataclass(frozen=True)
+class BulkOptions(ReadOptions):
+    """What is said of many inputs."""
+
+    resume: bool = False
+    retry_errors: bool = False
 
     def wants(self, arguments: Sequence[str], output: Path | None) -> bool:
         """Tell whether inputs may be many, or answers go to a file of results.
@@ -48,8 +64,6 @@ class BulkOptions:
         Raises:
             BadParameter: There is nothing to go on with.
         """
-        if self.lines and self.column is not None:
-            raise typer.BadParameter("expected no --lines with it", param_hint="--column")
         for flag, is_set in (("--resume", self.resume), ("--retry-errors", self.retry_errors)):
             if is_set and not is_results(output):
                 raise typer.BadParameter("expected -o with a .jsonl, .npz or .parquet", param_hint=flag)

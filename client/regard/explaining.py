@@ -1,5 +1,6 @@
 """Why a label, at the command line: the options of `regard classify --why`, what they print and what they draw."""
 
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +22,7 @@ from regard.sources import InputError, Source
 from regard.terminal import clean
 from regard.views import Size, Theme
 
-_MOST, _BAR_CELLS = 20, 40
+_MOST, _BAR_CELLS, _DIGITS = 20, 40, 4
 _WHY = "--why"
 
 WHY_OPTIONS = {
@@ -201,11 +202,13 @@ def why_table(why: Relevance) -> Table:
     beside = [(f"{len(hidden)} others", sum(value for _, value in hidden))] if hidden else []
     beside += others(why)
     most = max((abs(value) for _, value in (*shown, *beside)), default=0) or 1.0
+    largest = abs(ranked[0][1]) if ranked and ranked[0][1] else 1.0
+    digits = max(_DIGITS, _DIGITS - 1 - math.floor(math.log10(largest)))  # the strongest has so many of its own
     table = Table.grid(padding=(0, 2))
     for name, value in shown:
-        table.add_row(Text(clean(name)), f"{value:+.4f}", _bar(value, most))
+        table.add_row(Text(clean(name)), f"{value:+.{digits}f}", _bar(value, most))
     for name, value in beside:
-        table.add_row(Text(name, "dim"), f"{value:+.4f}", _bar(value, most))
+        table.add_row(Text(name, "dim"), f"{value:+.{digits}f}", _bar(value, most))
     return table
 
 

@@ -1,5 +1,6 @@
 """Blocking calls of a study: numbers of heads over a data set."""
 
+import hashlib
 import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -103,11 +104,18 @@ class StudyCalls(ManyCalls):
 
 
 def _named(kind: str, inputs: Iterator[Any]) -> Iterator[tuple[str, Any]]:
-    """Name paths by themselves and texts likewise, anything else by its place."""
+    """Name paths and texts by themselves, pairs by both texts, bytes by their SHA-256, anything else by its place.
+
+    Two studies are of the same inputs where the names are the same.
+    """
     for number, value in enumerate(inputs):
         if isinstance(value, str):
             yield value, value
         elif isinstance(value, os.PathLike):
             yield os.fspath(value), value
+        elif isinstance(value, bytes):
+            yield f"{kind}[{number}] {hashlib.sha256(value).hexdigest()[:16]}", value
+        elif kind == "pairs" and isinstance(value, tuple | list) and all(isinstance(one, str) for one in value):
+            yield " · ".join(value), value
         else:
             yield f"{kind}[{number}]", value

@@ -9,7 +9,7 @@ import typer
 from rich.table import Table
 
 from regard.attention import Rectangle, Span, Statistic
-from regard.bulk_commands import BULK_OPTIONS, BulkOptions
+from regard.bulk_commands import READ_OPTIONS, ReadOptions
 from regard.client import Client
 from regard.console import ModelOption, SourcesArgument, Terminal, TruncateOption, choose, tell_written
 from regard.flags import takes
@@ -18,6 +18,7 @@ from regard.progress import progress
 from regard.sources import InputError, Source
 from regard.study import Study, compare, write_report
 from regard.study.asking import StudyOptions
+from regard.study.drift import check_comparable
 from regard.study.heatmaps import number_text
 from regard.study.results import EXAMPLES
 from regard.study.rows import has_parquet
@@ -87,42 +88,54 @@ AgainstOption = Annotated[
     Path | None,
     typer.Option(metavar="FOLDER", help="Compare with this study, of other inputs or another version: drift.csv."),
 ]
+ResumeOption = Annotated[bool, typer.Option("--resume", help="Go on after what an interrupted run has written.")]
 ExamplesOption = Annotated[
     int, typer.Option(min=0, max=1000, help="How many inputs to name that excite a head most, of each head.")
 ]
 
 
 @takes("count", CountOptions, _OPTIONS)
-@takes("bulk", BulkOptions, BULK_OPTIONS)
+@takes("reading", ReadOptions, READ_OPTIONS)
 def study(
     context: typer.Context,
     sources: SourcesArgument,
     *,
-    bulk: BulkOptions,
+    reading: ReadOptions,
     count: CountOptions,
     output: FolderOption,
     model: ModelOption = "",
     truncate: TruncateOption = False,
+    resume: ResumeOption = False,
     examples: ExamplesOption = EXAMPLES,
     against: AgainstOption = None,
 ) -> None:
     """Count what every head attends to over a data set, reduced on the server; a page shows it."""
     client: Client = context.obj
     options = count.read()
-    before = Study.open(against) if against is not None else None  # before anything is asked
-    first, each = peek(bulk.gathering.read(sources))
+    before = Study.open(against) if against is not None else None
+    first, each = peek(reading.gathering.read(sources))
     chosen = client.model(model) if model else choose(client, first, "attend")
     kind = f"{first.modality}s"
-    run = Run(client, chosen.of(first.modality), kind, options, output, bulk.resume, truncate, examples)
+    run = Run(client, chosen.of(first.modality), kind, options, output, resume, truncate, examples)
+    if before is not None:
+        check_comparable(before, run.asked, output)
     if not has_parquet():
         typer.echo("regard: no tables/ without pyarrow (extra tables): values.zarr has the numbers", err=True)
-    with progress(bulk.gathering.count(sources), 0) as advance:
+    count_done = 0
+    try:
+        with progress(reading.gathering.count(sources), 0) as advance:
 
-        def done(inputs: int) -> None:
-            for _ in range(inputs):
-                advance()
+            def done(inputs: int) -> None:
+                nonlocal count_done
+                count_done += inputs
+                for _ in range(inputs):
+                    advance()
 
-        found = run.run(_named(first, each), done)
+            found = run.run(_named(first, each), done)
+    except BaseException:
+        if count_done:
+            typer.echo(f"regard: {count_done} inputs are in {output}; --resume goes on after them", err=True)
+        raise
     drift = None
     if before is not None:
         drift = compare(before, found)

@@ -6,6 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from regard.console import Terminal
+from regard.explaining import _table
+from regard.relevance import Relevance
 from regard.v1 import types_pb2 as pb
 from tests.client.conftest import Run
 from tests.client.fake import RELEVANCE_OF_IMAGE, RELEVANCE_OF_TEXT, FakeServer
@@ -43,6 +46,16 @@ def test_a_long_input_has_its_strongest_positions_printed(
         "5 others         +2.5000",
         "no position      -0.5000",
     ]
+
+
+def test_small_numbers_keep_four_digits(capsys: pytest.CaptureFixture[str]) -> None:
+    """Those of attention's methods are as small as the input is long."""
+    values = np.array([0.00052314, -0.00001], np.float32)
+    why = Relevance("cat", "", 1.0, values, (), 0.0, 0.0, None, None, method="genatt")
+    Terminal().print(_table(why))
+    first, second = capsys.readouterr().out.splitlines()
+    assert first.split()[2] == "+0.0005231"
+    assert second.split()[2] == "-0.0000100"
 
 
 def test_the_first_model_that_explains_is_taken(run: Run, photo: Path, server: FakeServer) -> None:

@@ -3,6 +3,7 @@
 import csv
 import io
 import itertools
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import NormalDist
@@ -11,13 +12,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from regard import checks
 from regard.attention import Statistic
+from regard.errors import InvalidCall
 from regard.study.folder import put
 from regard.study.moments import Moments
 from regard.study.results import Study
 
 _LEVEL = 0.95
+_SAME = ("modality", "value_weighted", "contributions", "drop_special", "cls_only", "spans", "boxes", "statistics")
 
 Floats = NDArray[np.float64]
 
@@ -124,14 +126,12 @@ def compare(before: Study, after: Study) -> Drift:
 
     Args:
         before: The first study.
-        after: The second, of the same statistics, layers and heads.
+        after: The second, in which the same is counted.
 
     Raises:
-        InvalidArgument: Statistics, layers or heads differ.
+        InvalidArgument: They count something else; see `check_comparable`.
     """
-    for name in ("statistics", "layers"):
-        if (found := getattr(after, name)) != (expected := getattr(before, name)):
-            raise checks.invalid(f"{after.path}: {name}", found, f"{expected}, as {before.path} has them")
+    check_comparable(before, after.folder.asked, after.path)
     pairs = itertools.zip_longest(before.folder.names(), after.folder.names())
     is_paired = before.num_inputs == after.num_inputs and all(one == other for one, other in pairs)
     first, second = before.moments, after.moments
@@ -153,6 +153,33 @@ def compare(before: Study, after: Study) -> Drift:
     width, wide = _deviations(1), _deviations(comparisons)
     is_clear = known & (np.abs(effect) > wide * error)
     return Drift(before, after, is_paired, effect, effect - width * error, effect + width * error, is_clear)
+
+
+def check_comparable(before: Study, asked: Mapping[str, Any], path: Path) -> None:
+    """Refuse to compare what is not the same.
+
+    Args:
+        before: The first study.
+        asked: What study.json of the second holds, or will hold.
+        path: Of the second.
+
+    Raises:
+        InvalidArgument: Statistics, layers, heads or options differ, or one is of images and the other of texts.
+    """
+    first = before.folder.asked
+    told = [(name, _listed(asked[name]), _listed(first[name])) for name in _SAME]
+    told.append(("layers", _layers_text(asked["layers"]), _layers_text(first["layers"])))
+    for name, found, expected in told:
+        if found != expected:
+            raise InvalidCall.of(f"{path}: {name}: {found}; expected {expected}, as {before.path} has it")
+
+
+def _listed(value: Any) -> str:
+    return (", ".join(map(str, value)) or "none") if isinstance(value, list) else str(value).lower()
+
+
+def _layers_text(layers: list[dict[str, Any]]) -> str:
+    return ", ".join(f"{layer['layer']} ({len(layer['heads'])} heads)" for layer in layers)
 
 
 def _differences(before: Study, after: Study) -> Moments:

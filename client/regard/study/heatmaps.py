@@ -69,9 +69,8 @@ def heat_map(
     most = max(len(heads) for _, heads in layers)
     width = max(_LEFT + most * _CELL, _MIN_WIDTH)
     bottom = _TOP + len(layers) * _CELL
-    every = max(1, -(-most * 14 // max(most * _CELL, 1)))  # every head's number fits
     parts = [f'<text x="0" y="{_TOP - 6}">layer</text>' if most > 2 else ""]
-    parts += [_text(_LEFT + (place + 0.5) * _CELL, _TOP - 6, str(place)) for place in range(0, most, every) if most > 2]
+    parts += [_text(_LEFT + (place + 0.5) * _CELL, _TOP - 6, str(place)) for place in range(most) if most > 2]
     for at, (layer, heads) in enumerate(layers):
         top = _TOP + at * _CELL
         parts.append(f'<text x="{_LEFT - 6}" y="{top + _CELL / 2 + 4}" text-anchor="end">{layer}</text>')

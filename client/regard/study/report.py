@@ -5,6 +5,8 @@ import hashlib
 import html
 from string import Template
 
+import numpy as np
+
 from regard.attention import Statistic
 from regard.study.drift import Drift, shown
 from regard.study.folder import put
@@ -194,10 +196,11 @@ def _short(name: str) -> str:
 
 def _table(study: Study, statistic: Statistic) -> str:
     column, most = study.column(statistic), max(len(heads) for _, heads in study.layers)
+    means = np.where(study.moments.count > 0, study.moments.mean, np.nan)
     head = "".join(f'<th scope="col">head {number}</th>' for number in range(most))
     rows = "".join(
         f'<tr><th scope="row">layer {layer}</th>'
-        + "".join(f"<td>{number_text(study.moments.mean[at, place, column])}</td>" for place in range(len(heads)))
+        + "".join(f"<td>{number_text(means[at, place, column])}</td>" for place in range(len(heads)))
         + "</tr>"
         for at, (layer, heads) in enumerate(study.layers)
     )

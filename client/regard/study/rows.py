@@ -63,7 +63,10 @@ def _columns(folder: Folder, number: int) -> dict[str, Any]:
 
 
 def write_heads(study: Study) -> None:
-    """Write heads.csv: a row a statistic, layer and head, with count, mean, standard deviation, least and largest."""
+    """Write heads.csv: a row a statistic, layer and head, with count, mean, standard deviation, least and largest.
+
+    A cell is empty where there is no such number.
+    """
     held = io.StringIO()
     rows = csv.writer(held, lineterminator="\n")
     rows.writerow(["statistic", "layer", "head", "count", "mean", "sd", "least", "largest"])
@@ -74,5 +77,6 @@ def write_heads(study: Study) -> None:
             for place, head in enumerate(heads):
                 where = at, place, column
                 numbers = (moments.mean[where], deviations[where], moments.least[where], moments.largest[where])
-                rows.writerow([statistic, layer, head, moments.count[where], *(f"{number:.7g}" for number in numbers)])
+                told = [f"{number:.7g}" if moments.count[where] and number == number else "" for number in numbers]
+                rows.writerow([statistic, layer, head, moments.count[where], *told])
     put(study.path / "heads.csv", held.getvalue().encode())

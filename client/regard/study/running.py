@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from regard.answers import Model
+from regard.attention import AttentionRequest
 from regard.errors import RegardError
 from regard.sources import InputError
 from regard.study.asking import StudyOptions, attention_of, described, how_to_ask, numbers_of
@@ -28,8 +29,7 @@ class Run:
 
     Attributes:
         client: Asks.
-        model: What is asked, a tower of two.
-        name: What requests call it.
+        model: What is asked; of two towers the one that reads these inputs.
         kind: "images", "texts" or "pairs".
         options: What is counted.
         path: Of the folder.
@@ -60,15 +60,13 @@ class Run:
             InputError: The folder cannot be gone on with, or the inputs are others.
             RegardError: Every further call would fail too; what is there stays, for a run that goes on.
         """
-        request = self.options.request(self.model, self.kind)
-        asked = described(self.model, self.kind, request) | {"truncate": self.truncate}
-        folder = Folder.begin(self.path, asked, resume=self.resume)
+        folder = Folder.begin(self.path, self.asked, resume=self.resume)
         try:
             study = Study.of(folder, self.examples)
             rest = _rest(folder, inputs)
             part = _Part(folder, study, self._writes_tables)
             advance(study.num_inputs + len(part.names))
-            options = {"model": self.model.name, "version": self.model.version, "attention": request}
+            options = {"model": self.model.name, "version": self.model.version, "attention": self._request}
             options |= {} if self.kind == "images" else {"truncate": self.truncate}
             try:
                 for name, answer in _answers(self.client, self.model, self.kind, rest, options):
@@ -81,6 +79,19 @@ class Run:
         finally:
             folder.close()
         return study
+
+    @property
+    def asked(self) -> dict[str, Any]:
+        """What study.json holds.
+
+        Raises:
+            InvalidArgument: The model has no attention to show, or an option has no such value.
+        """
+        return described(self.model, self.kind, self._request) | {"truncate": self.truncate}
+
+    @property
+    def _request(self) -> AttentionRequest:
+        return self.options.request(self.model, self.kind)
 
     @property
     def _writes_tables(self) -> bool:

@@ -13,7 +13,7 @@ import grpc
 import numpy as np
 import pytest
 
-from regard import Client, InvalidArgument, NotFound
+from regard import Client, InvalidArgument, NotFound, study_calls
 from regard.sources import InputError
 from regard.study import Study, compare
 from regard.study.folder import PART_INPUTS, Folder
@@ -113,6 +113,28 @@ def test_an_input_with_an_error_does_not_count(client: Client, tmp_path: Path) -
     assert np.isnan(next(found.folder.parts())[[1, 2]]).all()
     np.testing.assert_allclose(found.moments.mean, numbers_of(["aa", "bbbb"]).mean(axis=0, dtype=np.float64), rtol=1e-6)
     assert "4 texts, 2 with errors, which do not count" in report_html(found)
+
+
+def test_where_nothing_counts_there_is_no_number(client: Client, tmp_path: Path) -> None:
+    """Neither a mean of 0 nor an infinity; of one input there is no deviation."""
+    found = client.study(tmp_path / "study", texts=["bad"], **MINILM)
+    with (found.path / "heads.csv").open(newline="") as file:
+        assert next(iter(csv.DictReader(file))) == {
+            "statistic": "entropy",
+            "layer": "0",
+            "head": "0",
+            "count": "0",
+            "mean": "",
+            "sd": "",
+            "least": "",
+            "largest": "",
+        }
+    assert "<td>none</td>" in report_html(found)
+    assert "<td>0</td>" not in report_html(found)
+    one = client.study(tmp_path / "one", texts=["aa"], **MINILM)
+    with (one.path / "heads.csv").open(newline="") as file:
+        row = next(iter(csv.DictReader(file)))
+    assert (row["count"], row["sd"], row["least"]) == ("1", "", row["mean"])
 
 
 def test_what_is_asked_fits_the_model(server: FakeServer, client: Client, tmp_path: Path) -> None:
@@ -253,6 +275,14 @@ def test_a_study_goes_on_with_the_same_inputs_and_options_alone(client: Client, 
         client.study(other, texts=iter(TEXTS), **MINILM)
 
 
+def test_pairs_and_bytes_are_known_by_what_they_are() -> None:
+    """Their places alone would let a study go on with others, or compare others one by one."""
+    pairs = study_calls._named("pairs", iter([("a", "b"), ["c", "d"], ("e", 7)]))
+    assert [name for name, _ in pairs] == ["a · b", "c · d", "pairs[2]"]
+    photos = study_calls._named("images", iter([b"one", Path("a.png"), b"other"]))
+    assert [name for name, _ in photos] == ["images[0] 7692c3ad3540bb80", "a.png", "images[2] d9298a10d1b07358"]
+
+
 def test_one_run_at_a_time_writes_a_folder(client: Client, studied: Study) -> None:
     """Where the system locks files."""
     fcntl = pytest.importorskip("fcntl", reason="not on Windows")
@@ -345,9 +375,24 @@ def test_studies_of_other_heads_are_not_compared(client: Client, studied: Study,
     """It would compare what is not the same."""
     other = client.study(tmp_path / "other", texts=["a", "b"], model="minilm", statistics=("sink", "entropy"))
     with pytest.raises(
-        InvalidArgument, match=r"other: statistics: .*expected .*'entropy', 'sink'.* as .*study has them"
+        InvalidArgument, match=r"other: statistics: sink, entropy; expected entropy, sink, as .*study has it"
     ):
         compare(studied, other)
+    last = client.study(tmp_path / "last", texts=["a", "b"], **MINILM, layers=[-1])
+    with pytest.raises(InvalidArgument, match=r"last: layers: 11 \(3 heads\); expected 0 \(3 heads\), 1 \(3 heads\), "):
+        compare(studied, last)
+
+
+def test_a_comparison_that_cannot_be_made_is_refused_before_anything_is_asked(
+    server: FakeServer, run: Run, studied: Study
+) -> None:
+    """What is counted otherwise is not comparable, be the statistics called alike; an hour later is late to say it."""
+    asked = ("study", "--text", "a", "--model", "minilm", "--statistic", "entropy", "--statistic", "sink")
+    calls = sum(bool(getattr(one, "attention", None)) for one in server.requests)
+    done = run(*asked, "--drop-special", "-o", "other", "--against", str(studied.path))
+    assert done.code == 1
+    assert done.err.endswith(f"other: drop_special: true; expected false, as {studied.path} has it\n")
+    assert sum(bool(getattr(one, "attention", None)) for one in server.requests) == calls
 
 
 def test_the_command_writes_shows_and_compares(run: Run, tmp_path: Path) -> None:
@@ -370,6 +415,23 @@ def test_the_command_writes_shows_and_compares(run: Run, tmp_path: Path) -> None
     assert "<script" not in page
 
 
+def test_a_command_that_the_server_ends_says_how_to_go_on(server: FakeServer, run: Run, tmp_path: Path) -> None:
+    """As those do that write a file of results."""
+    (tmp_path / "one.txt").write_text("\n".join(TEXTS[:300]))
+    asked = 0
+
+    def judge(request: Any, _: Any) -> Any:
+        nonlocal asked
+        asked += request.DESCRIPTOR.name == "EmbedRequest"
+        return (grpc.StatusCode.NOT_FOUND, "gone", ()) if asked > 5 else None
+
+    server.judge = judge
+    done = run("study", "--lines", "one.txt", "--model", "minilm", "--statistic", "sink", "-o", "one")
+    there = Study.open(tmp_path / "one").num_inputs
+    assert (done.code, there > 0) == (1, True)
+    assert f"regard: {there} inputs are in one; --resume goes on after them\n" in done.err
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -377,6 +439,8 @@ def test_the_command_writes_shows_and_compares(run: Run, tmp_path: Path) -> None
         (("--span", "7"), "'7'; expected START-END"),
         (("--span", "9-7"), "'9-7'; expected START-END"),
         (("--box", "1,2,3"), "'1,2,3'; expected LEFT,TOP,RIGHT,BOTTOM"),
+        (("--retry-errors",), "No such option: --retry-errors"),
+        (("--lines", "--column", "text"), "expected no --lines with it"),
         (("--against", "nowhere"), "nowhere: holds no study"),
     ],
 )
