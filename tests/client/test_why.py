@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from regard.console import Terminal
-from regard.explaining import _table
+from regard.explaining import why_table
 from regard.relevance import Relevance
 from regard.v1 import types_pb2 as pb
 from tests.client.conftest import Run
@@ -52,7 +52,7 @@ def test_small_numbers_keep_four_digits(capsys: pytest.CaptureFixture[str]) -> N
     """Those of attention's methods are as small as the input is long."""
     values = np.array([0.00052314, -0.00001], np.float32)
     why = Relevance("cat", "", 1.0, values, (), 0.0, 0.0, None, None, method="genatt")
-    Terminal().print(_table(why))
+    Terminal().print(why_table(why))
     first, second = capsys.readouterr().out.splitlines()
     assert first.split()[2] == "+0.0005231"
     assert second.split()[2] == "-0.0000100"

@@ -94,13 +94,13 @@ const viridis = (share) => between(VIRIDIS, share);
  * A CSS colour.
  * @param {Colour} colour
  */
-const css = ([red, green, blue]) => `rgb(${red} ${green} ${blue})`;
+export const css = ([red, green, blue]) => `rgb(${red} ${green} ${blue})`;
 
 /**
  * Black or white, whichever can be read better on this ground: by relative luminance (WCAG 2.2).
  * @param {Colour} ground
  */
-function inkOn(ground) {
+export function inkOn(ground) {
   const [red, green, blue] = ground.map((value) => {
     const share = value / 255;
     return share <= 0.04045 ? share / 12.92 : ((share + 0.055) / 1.055) ** 2.4;

@@ -34,11 +34,7 @@ function mapOf({ why, end, state }, patches) {
   const canvas = new OffscreenCanvas(cols * times, rows * times);
   const fine = times > 1 ? smoothed(numbers, cols, rows, times) : numbers;
   const table = signedTable(state.opacity ?? HEAT_OPACITY);
-  contextOf(canvas).putImageData(
-    paint(fine, canvas.width, canvas.height, table, (number) => signedShare(number, end)),
-    0,
-    0,
-  );
+  paint(canvas, fine, table, (number) => Math.round(255 * signedShare(number, end)));
   return canvas;
 }
 
