@@ -191,7 +191,9 @@ def test_the_golden_artifact_still_is_what_an_export_gives(source: Source, out: 
         np.testing.assert_allclose(got, expected, atol=1e-5)
 
 
-@pytest.mark.parametrize(("name", "further"), [("fashion", {"adds up"}), ("g2p", {"one step in torch"})])
+@pytest.mark.parametrize(
+    ("name", "further"), [("fashion", {"adds up", "as relevance"}), ("g2p", {"one step in torch"})]
+)
 def test_an_embedded_artifact_is_the_committed_checkpoint(name: str, further: set[str]) -> None:
     """Its hashes are the files', and its verification compared it with the network."""
     from server.config import EMBEDDED_MODELS

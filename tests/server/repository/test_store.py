@@ -4,6 +4,7 @@ import errno
 import hashlib
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -114,7 +115,7 @@ def test_what_is_there_is_not_fetched_again(folder: Path, cache: Path, log: Path
     before = len(reads(log))
     models = open_store(f"watched://{folder}", cache)
     assert fetch(models) == fetch(models) == place
-    assert reads(log)[before:] == [("contract.json", 0)]
+    assert {name for name, _ in reads(log)[before:]} == {"contract.json"}
 
 
 def test_what_has_left_the_store_is_forgotten(folder: Path, cache: Path, log: Path, tmp_path: Path) -> None:
@@ -130,7 +131,7 @@ def test_what_has_left_the_store_is_forgotten(folder: Path, cache: Path, log: Pa
     before = len(reads(log))
     fetch(models)
     fetch(models, number=2)
-    assert reads(log)[before:] == [("contract.json", 0)]
+    assert {name for name, _ in reads(log)[before:]} == {"contract.json"}
 
 
 def test_two_towers_are_fetched_with_what_each_lists(cache: Path) -> None:
@@ -480,13 +481,13 @@ def test_versions_that_are_fetched_at_once_have_room_together_or_are_refused(
             fetching = [threads.submit(fetch, models, name) for name in (TINY, "b")]
             wait_until(lambda: reads(log).count(("weights.bin", 0)) == 2)
             before = len(reads(log))
-            message = (
-                r"/c/1-.*: has 26[0-9]{4} bytes, and what is being loaded and fetched 53[0-9]{4}; expected at most"
-            )
+            message = r"/c/1-.*: has (\d+) bytes, and what is being loaded and fetched (\d+); expected at most"
             with pytest.raises(StartError, match=message) as raised:
                 fetch(models, "c")
+            (one, others), *_ = re.findall(message, str(raised.value))
+            assert int(others) // int(one) == 2
             assert not isinstance(raised.value, Unfit)
-            assert reads(log)[before:] == [("contract.json", 0)]
+            assert {name for name, _ in reads(log)[before:]} == {"contract.json"}
         finally:
             gated.touch()
         assert {future.result().parent.name for future in fetching} == {TINY, "b"}
