@@ -25,7 +25,7 @@ EXAMPLES = Path(__file__).parent
 # The same vision transformer once more at the resolution its positions were learned at, for finer pictures.
 FINE_MODEL, FINE_IMAGE_SIZE = "vit-s14-518", 518
 MODELS = (
-    ("fashion",),
+    ("fashion", "--relevance", "all"),
     ("minilm",),
     ("vit-s14",),
     ("vit-s14", "--name", FINE_MODEL, "--image-size", str(FINE_IMAGE_SIZE)),

@@ -7,8 +7,8 @@ from regard import InvalidArgument, replica_options
 from tests.refusing import METHODS, ask_for_all, refusing
 
 CODE = grpc.StatusCode.UNAVAILABLE
-SAFE = {f"/regard.v1.RegardService/{name}" for name in
-        ("Predict", "Classify", "Embed", "Rank", "Align", "GenerateText", "ListModels", "GetModel")}  # fmt: skip
+_NAMES = ("Predict", "Classify", "Embed", "Compare", "Rank", "Align", "GenerateText", "ListModels", "GetModel")
+SAFE = {f"/regard.v1.RegardService/{name}" for name in _NAMES}
 
 
 @pytest.mark.parametrize("by_load", [False, True])

@@ -44,6 +44,7 @@ def on_cells(server: str, layer: int, photo: Path = SANDAL) -> NDArray[np.float3
 
 def expect_top(visit: Visit, row: NDArray[np.float32], cols: int, panel: int = 0) -> None:
     """Insist that the five cells named are those with the largest weights of a row."""
+    visit.is_drawn()
     shown = visit.top(panel)
     np.testing.assert_allclose([weight for _, weight in shown], np.sort(row)[::-1][:5], rtol=SHOWN, atol=1e-7)
     for name, weight in shown:

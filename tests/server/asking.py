@@ -44,3 +44,11 @@ async def samples(running: Running) -> dict[tuple[str, ...], float]:
         for family in text_string_to_metric_families(text)
         for sample in family.samples
     }
+
+
+async def until(running: Running, sample: tuple[str, ...], expected: float) -> dict[tuple[str, ...], float]:
+    """Wait for a sample, and return all."""
+    async with asyncio.timeout(30):
+        while (found := await samples(running)).get(sample, 0.0) != expected:
+            pass
+    return found

@@ -19,7 +19,7 @@ from server.errors import TooBusy
 from server.ledger import Account, Ledger
 from server.telemetry.metrics import Metrics
 from server.transport.grpc_calls import end_calls
-from tests.server.asking import samples
+from tests.server.asking import samples, until
 from tests.server.conftest import Running, Serve
 
 # Envoy hangs up on them, which tests/faults see; Hypercorn in its place waits for them.
@@ -73,14 +73,6 @@ async def silent_call(calls: Calls) -> None:
     """A call whose message does not come."""
     calls.begin(reads=True)
     await asyncio.Event().wait()
-
-
-async def until(running: Running, sample: tuple[str, ...], expected: float) -> dict[tuple[str, ...], float]:
-    """Wait for a sample, and return all."""
-    async with asyncio.timeout(30):
-        while (found := await samples(running)).get(sample, 0.0) != expected:
-            pass
-    return found
 
 
 async def others(running: Running) -> None:
