@@ -9,7 +9,7 @@ import asyncio
 import hashlib
 import time
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -64,7 +64,7 @@ class ResponseCache:
         metrics.cache_bytes.set_function(lambda: float(self._held_bytes))
 
     async def _look_up(self, item: BatchItem) -> Result:
-        key = _key_of(item)
+        (key,) = _keys_of([item])
         if key in self._kept:
             self._kept.move_to_end(key)
             self._metrics.cache_lookups.labels("hit").inc()
@@ -83,7 +83,7 @@ class ResponseCache:
         """Answer inputs of one call, each from memory or by computing; arguments and errors are those of submit_all."""
         if not self.is_on:
             return await self._submit_all(items, later_rows, goes_on=goes_on)
-        keys = [_key_of(item) for item in items]
+        keys = _keys_of(items)
         found: dict[int, Each] = {number: self._kept[key] for number, key in enumerate(keys) if key in self._kept}
         missing = [number for number in range(len(items)) if number not in found]
         self._metrics.cache_lookups.labels("hit").inc(len(found))
@@ -142,17 +142,36 @@ def _on_loop(deadline: float | None) -> float | None:
     return None if deadline is None else loop.time() + deadline - time.monotonic()
 
 
-def _key_of(item: BatchItem) -> Key:
+def _keys_of(items: Sequence[BatchItem]) -> list[Key]:
+    """Tell items apart; an array of which several rows or items show the same memory is hashed once."""
+    known = dict[Hashable, bytes]()
+
+    def hash_once(array: Array) -> bytes:
+        shown = array[:1] if array.strides[:1] == (0,) else array  # a row shown several times
+        place = shown.__array_interface__["data"], shown.shape, shown.strides, shown.dtype
+        if place not in known:
+            known[place] = _hash(shown)
+        return known[place]
+
+    def key_of(item: BatchItem) -> Key:
+        digest = hashlib.blake2b(digest_size=_DIGEST_BYTES)
+        for name in sorted(item.inputs):
+            array = item.inputs[name]
+            digest.update(f"{name} {array.dtype} {array.shape} ".encode())
+            digest.update(hash_once(array))
+        return item.context.caller.name, item.graph.token, item.outputs, item.further, digest.digest()
+
+    return [key_of(item) for item in items]
+
+
+def _hash(array: Array) -> bytes:
     digest = hashlib.blake2b(digest_size=_DIGEST_BYTES)
-    for name in sorted(item.inputs):
-        array = item.inputs[name]
-        digest.update(f"{name} {array.dtype} {array.shape} ".encode())
-        if array.dtype.kind == "O":
-            for element in array.flat:
-                digest.update(f"{len(element)} {element}".encode())
-        else:
-            digest.update(np.ascontiguousarray(array).ravel().view(np.uint8).data)
-    return item.context.caller.name, item.graph.token, item.outputs, item.further, digest.digest()
+    if array.dtype.kind == "O":
+        for element in array.flat:
+            digest.update(f"{len(element)} {element}".encode())
+    else:
+        digest.update(np.ascontiguousarray(array).ravel().view(np.uint8).data)
+    return digest.digest()
 
 
 def _held_bytes(result: Result) -> int:

@@ -7,9 +7,11 @@ from collections.abc import AsyncIterator, Sequence
 import numpy as np
 import pytest
 
+from artifact.dtypes import Array
 from server.auth.clients import Client
 from server.context import RpcContext
 from server.errors import DeadlinePassed, InternalFault
+from server.inference import response_cache
 from server.inference.response_cache import ResponseCache
 from server.scheduling.batch import BatchItem, Result
 from server.scheduling.grouping import Each
@@ -321,6 +323,35 @@ async def test_strings_are_compared_by_what_they_say() -> None:
         texts = np.array([strings], dtype=object)
         await cache.compute(BatchItem(graph, CONTRACT, {"texts": texts}, 1, 1, ()))
     assert [item.inputs["texts"].tolist() for item in asked] == [[["ab", "c"]], [["a", "bc"]], [["ab", "d"]]]
+
+
+async def test_an_array_that_several_rows_show_is_hashed_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A photo of which many labels are explained, say; what is shown more often is not the same for that."""
+    graph, hashed, asked = GatedGraph(), list[int](), list[BatchItem]()
+    hash_array = response_cache._hash
+
+    def counted(array: Array) -> bytes:
+        hashed.append(array.size)
+        return hash_array(array)
+
+    async def submit(item: BatchItem) -> Result:
+        asked.append(item)
+        return Result({}, {})
+
+    async def submit_all(items: Sequence[BatchItem], later_rows: int, *, goes_on: bool) -> list[Each]:
+        return [await submit(item) for item in items]
+
+    monkeypatch.setattr(response_cache, "_hash", counted)
+    cache, ids = ResponseCache(submit, submit_all, ROOM, Metrics()), np.arange(4)[None]
+    shown = [np.broadcast_to(ids, (rows, 4)) for rows in (3, 2, 3)]
+    for array in (*shown, np.broadcast_to(ids + 1, (3, 4))):
+        await cache.compute(BatchItem(graph, CONTRACT, {"input_ids": array}, len(array), 4, ()))
+    assert [item.rows for item in asked] == [3, 2, 3]
+    assert hashed == [4, 4, 4, 4]
+    row = {"input_ids": shown[0][:1]}
+    each = [row | {"chosen": np.array([place])} for place in (0, 1, 0)]
+    await cache.compute_all([BatchItem(graph, CONTRACT, one, 1, 4, ()) for one in each], 0, goes_on=False)
+    assert sorted(hashed[4:]) == [1, 1, 1, 4]
 
 
 async def test_no_client_is_told_what_another_has_asked(scheduler: Scheduler, graph: GatedGraph) -> None:
