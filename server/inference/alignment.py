@@ -3,7 +3,7 @@
 import math
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
@@ -16,9 +16,9 @@ from server.context import RpcContext
 from server.errors import InvalidInput, NotPossible
 from server.hidden_states.request import HiddenStatesRequest
 from server.inference.pipeline import Pipeline
-from server.inference.request import FirstPart, Images, InferenceRequest, InferenceResponse, Texts
+from server.inference.request import FirstPart, Images, InferenceResponse, Texts
 from server.inference.workers import Workers
-from server.inference.zero_shot import vector_outputs
+from server.inference.zero_shot import ask_vectors, first_vector
 from server.ledger import COPIES, Account
 from server.repository.loading import LoadedModel, Towers
 
@@ -103,7 +103,7 @@ async def run_aligned(
         ServerError: As the steps raise it.
     """
     account, max_bytes = context.account, pipeline.attention.answer_bytes
-    asked = _ask(towers.text, texts, is_first_part=True)
+    asked = replace(ask_vectors(towers.text, texts), hidden_states=_WANTED, is_first_part=True)
     async with pipeline.run(asked, context) as found:
         text = await workers.run(partial(_keep_text, found))
         kept_bytes = text.vectors.nbytes + text.whole.nbytes
@@ -111,32 +111,16 @@ async def run_aligned(
         _reserve_map(len(text.vectors), towers, max_bytes, account)
         part = FirstPart(found.timings, found.rows)
     context.caller.quota.count(1)  # the image: the text was counted when the request was admitted
-    asked = _ask(towers.image, Images((image,)), first_part=part)
+    asked = replace(ask_vectors(towers.image, Images((image,))), hidden_states=_WANTED, first_part=part)
     async with pipeline.run(asked, context) as found:
         yield await workers.run(partial(_compare, found, text)), found
-
-
-def _ask(
-    tower: LoadedModel, inputs: Texts | Images, *, is_first_part: bool = False, first_part: FirstPart | None = None
-) -> InferenceRequest:
-    """Ask for the vectors of positions and of the whole, of which none is sent."""
-    whole = vector_outputs(tower)
-    return InferenceRequest(
-        tower,
-        inputs,
-        whole,
-        hidden_states=_WANTED,
-        unsent=frozenset(whole),
-        is_first_part=is_first_part,
-        first_part=first_part,
-    )
 
 
 def _keep_text(found: InferenceResponse) -> _Text:
     """Take what is needed out of the answer to a text."""
     tokens = found.prepared.source
     assert isinstance(tokens, Tokens)  # noqa: S101 -- a single text
-    return _Text(tokens, _vectors(found), _whole(found).copy())
+    return _Text(tokens, _vectors(found), first_vector(found).copy())
 
 
 def _reserve_map(tokens: int, towers: Towers, max_bytes: int, account: Account) -> None:
@@ -159,7 +143,7 @@ def _compare(found: InferenceResponse, text: _Text) -> SimilarityMap:
         pixels=pixels,
         similarities=np.asarray(text.vectors @ patches.T),
         text_similarities=np.asarray(text.whole @ patches.T),
-        similarity=math.fsum(text.whole * _whole(found)),
+        similarity=math.fsum(text.whole * first_vector(found)),
     )
 
 
@@ -168,10 +152,3 @@ def _vectors(found: InferenceResponse) -> Floats:
     (reduced,) = found.hidden_states()
     vectors: Floats = reduced.values[0]
     return vectors
-
-
-def _whole(found: InferenceResponse) -> Floats:
-    """Of the whole, float32 [D]."""
-    (vectors,) = found.outputs.values()
-    vector: Floats = vectors[0]
-    return vector

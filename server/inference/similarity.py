@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -10,11 +10,11 @@ from artifact.contract import NUMBER_BYTES
 from server.context import RpcContext, Timings
 from server.errors import InvalidInput, NotPossible
 from server.inference.pipeline import Pipeline
-from server.inference.request import FirstPart, Images, InferenceRequest, InferenceResponse, PreparedInput, Texts
+from server.inference.request import FirstPart, Images, InferenceResponse, PreparedInput, Texts
 from server.inference.workers import Workers
-from server.inference.zero_shot import vector_outputs
+from server.inference.zero_shot import ask_vectors, first_vector
 from server.ledger import COPIES
-from server.relevance.similarity import Comparison, Floats, Side, SimilarityPlan, SimilarityRequest, compare
+from server.relevance.similarity import Comparison, Side, SimilarityPlan, SimilarityRequest, compare
 from server.repository.loading import LoadedModel
 
 _OF_AN_INPUT = ("text", "image", "prompt", "input")  # fields that an error may name, which then says of which input
@@ -75,8 +75,9 @@ class _Runs:
 
     async def add(self, one: Compared, wanted: SimilarityRequest | None) -> tuple[Side, PreparedInput]:
         """Compute one that is not the last."""
+        asked = replace(ask_vectors(one.model, one.inputs), similarity=wanted, is_first_part=True)
         with _naming(one.field):
-            async with self.pipeline.run(_ask(one, wanted, is_first_part=True), self.context) as found:
+            async with self.pipeline.run(asked, self.context) as found:
                 side = _take(found)
                 self.timings.add(found.timings)
                 return side, found.prepared
@@ -84,7 +85,8 @@ class _Runs:
     @asynccontextmanager
     async def last(self, one: Compared, wanted: SimilarityRequest | None) -> AsyncIterator[InferenceResponse]:
         """Compute the last, with which the others are counted."""
-        asked = _ask(one, wanted, first_part=FirstPart(self.timings, 1))
+        part = FirstPart(self.timings, 1)
+        asked = replace(ask_vectors(one.model, one.inputs), similarity=wanted, first_part=part)
         async with AsyncExitStack() as stack:
             with _naming(one.field):
                 found = await stack.enter_async_context(self.pipeline.run(asked, self.context))
@@ -153,30 +155,9 @@ def _check_explained(inputs: tuple[Compared, Compared], wanted: ComparisonReques
             raise NotPossible(f"{named}; expected a model with Model.can_explain_similarity")
 
 
-def _ask(
-    one: Compared,
-    wanted: SimilarityRequest | None,
-    *,
-    is_first_part: bool = False,
-    first_part: FirstPart | None = None,
-) -> InferenceRequest:
-    whole = vector_outputs(one.model)
-    return InferenceRequest(
-        one.model,
-        one.inputs,
-        whole,
-        similarity=wanted,
-        unsent=frozenset(whole),
-        is_first_part=is_first_part,
-        first_part=first_part,
-    )
-
-
 def _take(found: InferenceResponse) -> Side:
     """Copy what is needed out of a response."""
-    (vectors,) = found.outputs.values()
-    vector: Floats = vectors[0].copy()
-    plan = found.plan
+    vector, plan = first_vector(found).copy(), found.plan
     if not isinstance(plan, SimilarityPlan):
         return Side(vector)
     told = [np.array(found.result.further[name]) for name in plan.outputs]

@@ -1,7 +1,7 @@
 """Labels of the caller's own: images of two towers, compared with each label read as a text."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
@@ -13,7 +13,7 @@ from server.context import RpcContext
 from server.errors import InvalidInput, NotPossible, ServerError, refusing_inputs
 from server.inference.pipeline import Pipeline
 from server.inference.preprocess import InputLimits, check_number
-from server.inference.request import FirstPart, InferenceRequest, ManyResponses, Texts
+from server.inference.request import FirstPart, Images, InferenceRequest, InferenceResponse, ManyResponses, Texts
 from server.ledger import Account
 from server.repository.loading import LoadedModel, Towers
 
@@ -121,8 +121,7 @@ async def compute_labels(
     Raises:
         ServerError: One of the labels cannot be computed; the first of such.
     """
-    vector = vector_outputs(towers.text)
-    asked = InferenceRequest(towers.text, labels, vector, unsent=frozenset(vector), is_first_part=True)
+    asked = replace(ask_vectors(towers.text, labels), is_first_part=True)
     async with pipeline.run_each(asked, context) as found:
         vectors = _collect(found)
         context.account.reserve(kept=vectors.nbytes)
@@ -138,13 +137,25 @@ def vector_outputs(tower: LoadedModel) -> tuple[str, ...]:
     return (tower.contract.embedding.output,)
 
 
+def ask_vectors(model: LoadedModel, inputs: Texts | Images) -> InferenceRequest:
+    """Ask for vectors that are compared here: none is sent."""
+    outputs = vector_outputs(model)
+    return InferenceRequest(model, inputs, outputs, unsent=frozenset(outputs))
+
+
+def first_vector(found: InferenceResponse) -> NDArray[np.float32]:
+    """Return the vector of the first row, float32 [D], where vectors are all that was asked for."""
+    (vectors,) = found.outputs.values()
+    vector: NDArray[np.float32] = vectors[0]
+    return vector
+
+
 def _collect(found: ManyResponses) -> NDArray[np.float32]:
     vectors = list[NDArray[np.float32]]()
     for one in found.each:
         if isinstance(one, ServerError):
             raise one
-        (vector,) = one.outputs.values()
-        vectors.append(vector[0])
+        vectors.append(first_vector(one))
     return np.stack(vectors)
 
 
