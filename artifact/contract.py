@@ -318,11 +318,7 @@ class AttentionContract(_Part):
 
     def shape(self, sizes: Mapping[str, int], positions: int) -> tuple[int, int]:
         """Query and key positions, given the sizes of symbolic axes; one that is not among them has the positions."""
-        queries, keys = (
-            axis if isinstance(axis, int) else sizes.get(axis or "", positions)
-            for axis in (self.query_axis, self.key_axis)
-        )
-        return queries, keys
+        return _size_of(self.query_axis, sizes, positions), _size_of(self.key_axis, sizes, positions)
 
     def row_bytes(self, sizes: Mapping[str, int], positions: int) -> int:
         """Size of the weights of one row, float32; arguments are those of shape."""
@@ -347,8 +343,7 @@ class HiddenStateContract(_Part):
 
     def positions(self, sizes: Mapping[str, int], positions: int) -> int:
         """How many positions it has; arguments are those of AttentionContract.shape."""
-        axis = self.position_axis
-        return axis if isinstance(axis, int) else sizes.get(axis, positions)
+        return _size_of(self.position_axis, sizes, positions)
 
     def row_bytes(self, sizes: Mapping[str, int], positions: int) -> int:
         """Size of one row, float32; arguments are those of positions."""
@@ -380,6 +375,10 @@ class RelevanceContract(_Part):
     rest: str | None = None
     score: str
     scale: str | None = None
+
+    def num_positions(self, sizes: Mapping[str, int], positions: int) -> int:
+        """How many positions it has; arguments are those of AttentionContract.shape."""
+        return _size_of(self.position_axis, sizes, positions)
 
     @property
     def outputs(self) -> tuple[str, ...]:
@@ -709,6 +708,11 @@ class Contract(_Part):
         longest = max(late.query_tokens, late.document_tokens)
         if self.text is None or self.text.pairs or longest != self.text.max_tokens:
             raise ValueError("late: expected single texts of at most as many tokens as queries or documents")
+
+
+def _size_of(axis: int | str | None, sizes: Mapping[str, int], positions: int) -> int:
+    """The size of an axis of positions; a symbolic one that is not among the sizes has the positions."""
+    return axis if isinstance(axis, int) else sizes.get(axis or "", positions)
 
 
 def _is_file_name(name: str) -> bool:

@@ -105,7 +105,7 @@ class RelevancePlan:
                 row[target.label] = 1
             if target.against is not None:
                 row[target.against] = -1
-        made = dict(inputs) if self.rows_each == 1 else _repeated(inputs, self.rows_each)
+        made = dict(inputs) if self.rows_each == 1 else repeated(inputs, self.rows_each)
         made[self.contract.weights] = np.repeat(weights, self.points, axis=0)
         if self.contract.scale:
             scales = np.ones(1, dtype=np.float32) if self.path is None else self.path.scales
@@ -122,6 +122,6 @@ class RelevancePlan:
         return rows * self.rows_each * (self.count + _SCORES + 2 * self.num_labels) * NUMBER_BYTES
 
 
-def _repeated(inputs: Mapping[str, Array], count: int) -> dict[str, Array]:
+def repeated(inputs: Mapping[str, Array], count: int) -> dict[str, Array]:
     """Show the row that is there so many times, without copying it."""
     return {name: np.broadcast_to(array, (count, *array.shape[1:])) for name, array in inputs.items()}

@@ -37,8 +37,7 @@ def plan_relevance(
     else:
         label = _index("relevance.label", request.label, labels)
         targets = (Target(label, _index("relevance.against", request.against, labels)),)
-    axis = explained.position_axis
-    count = axis if isinstance(axis, int) else positions.sizes.get(axis, positions.count)
+    count = explained.num_positions(positions.sizes, positions.count)
     plan = RelevancePlan(
         contract=explained,
         method=request.method,

@@ -19,6 +19,7 @@ from server.attention.indices import without_special
 from server.attention.planning import AttentionLimits
 from server.attention.positions import Positions
 from server.errors import InvalidInput, NotPossible
+from server.relevance.plan import repeated
 from server.relevance.reduce import Relevance, add_up
 
 Floats = NDArray[np.float32]
@@ -72,7 +73,7 @@ class SimilarityPlan:
 
     def spread(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
         """Make the inputs of its graph from those of the one row: a row for each run."""
-        made = {name: np.broadcast_to(array, (self.runs, *array.shape[1:])) for name, array in inputs.items()}
+        made = repeated(inputs, self.runs)
         if self.weights is not None:
             return {**made, self.contract.relevance.weights: self.weights}
         return {**made, self.contract.chosen: np.array([*range(self.count), NO_POSITION])}
@@ -159,8 +160,7 @@ def plan_similarity(
     if compared is None or contract.embedding is None:
         expected = "a model with Model.can_explain_similarity"
         raise NotPossible(f"relevance: {contract.name} was exported without relevance of similarities; {expected}")
-    axis = compared.relevance.position_axis
-    count = axis if isinstance(axis, int) else positions.sizes.get(axis, positions.count)
+    count = compared.relevance.num_positions(positions.sizes, positions.count)
     special = "relevance.drop_special"
     kept = without_special(special, positions.special, count) if request.drop_special else None
     weights = None if request.weights is None else request.weights[None]
