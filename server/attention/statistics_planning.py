@@ -61,32 +61,29 @@ def those_of(
     wanted: Sequence[Statistic], layer: AttentionContract, shape: tuple[int, int], count: int
 ) -> tuple[Statistic, ...]:
     """Return those statistics that a layer has; none where its heads are mixed."""
-    if layer.mixes_heads:
-        return ()
-    if _is_on_windows(layer):
-        return tuple(one for one in wanted if one == "entropy")
-    return tuple(one for one in wanted if one in ANYWHERE or not _is_on_others(layer, shape, count))
-
-
-def _is_on_windows(layer: AttentionContract) -> bool:
-    return layer.window is not None and not layer.window.is_whole
-
-
-def _is_on_others(layer: AttentionContract, shape: tuple[int, int], count: int) -> bool:
-    """Whether its rows and keys are not the positions of the input."""
-    return layer.kind == "cross" or shape != (count, count)
+    return () if layer.mixes_heads else tuple(one for one in wanted if _has(one, layer, shape, count))
 
 
 def _check_layer(
     wanted: Sequence[Statistic], number: int, layer: AttentionContract, shape: tuple[int, int], count: int
 ) -> None:
     """Refuse what a layer's rows and keys do not allow."""
-    on_windows, on_others = _is_on_windows(layer), _is_on_others(layer, shape, count)
-    for statistic in wanted:
-        if on_windows and statistic != "entropy":
-            expected = f"ATTENTION_STATISTIC_ENTROPY alone of layer {number}, which attends in windows"
-        elif on_others and statistic not in ANYWHERE:
-            expected = f"ENTROPY, SINK or NORM of layer {number}, whose positions are not those of the input"
-        else:
-            continue
-        raise NotPossible(f"{_FIELD}: {shown_statistic(statistic)}; expected {expected}")
+    missing = next((one for one in wanted if not _has(one, layer, shape, count)), None)
+    if missing is None:
+        return
+    expected = f"ENTROPY, SINK or NORM of layer {number}, whose positions are not those of the input"
+    if _is_on_windows(layer):
+        expected = f"ATTENTION_STATISTIC_ENTROPY alone of layer {number}, which attends in windows"
+    raise NotPossible(f"{_FIELD}: {shown_statistic(missing)}; expected {expected}")
+
+
+def _has(statistic: Statistic, layer: AttentionContract, shape: tuple[int, int], count: int) -> bool:
+    """Whether a layer's rows and keys allow a statistic, its heads not looked at."""
+    if _is_on_windows(layer):
+        return statistic == "entropy"
+    is_on_input = layer.kind != "cross" and shape == (count, count)
+    return is_on_input or statistic in ANYWHERE
+
+
+def _is_on_windows(layer: AttentionContract) -> bool:
+    return layer.window is not None and not layer.window.is_whole
