@@ -5,7 +5,7 @@ duplicate and induction count is as TransformerLens defines it (`transformer_len
 "mul"): the sum of the weights that lie on the pattern over the sum of all.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -71,33 +71,35 @@ class _Counting:
 
     def number(self, statistic: Statistic) -> Any:
         """Return it, [B, H]."""
-        places, last = self._places, self._places.count - 1
+        places, each = self._places, np.arange(self._places.count)
         special = list(places.special or ())
-        to_keys: dict[Statistic, Callable[[], Sequence[int]]] = {
-            "first": lambda: (0,),
-            "separator": lambda: [position for position in special if position],
-            "registers": lambda: [position for position in special if position],
-            "special": lambda: special,
-            "region": lambda: places.region,
-        }
-        to_pairs: dict[Statistic, Callable[[], Pairs]] = {
-            "previous": lambda: (np.arange(1, last + 1), np.arange(last)),
-            "next": lambda: (np.arange(last), np.arange(1, last + 1)),
-            "current": lambda: (np.arange(last + 1), np.arange(last + 1)),
-            "duplicate": lambda: duplicates(_ids(places)),
-            "induction": lambda: inductions(_ids(places)),
-        }
-        if statistic in to_keys:
-            return self._to_keys(to_keys[statistic]())
-        if statistic in to_pairs:
-            return self._to_pairs(*to_pairs[statistic]())
-        alone: dict[Statistic, Callable[[], Any]] = {
-            "entropy": self._entropy,
-            "distance": self._distance,
-            "sink": lambda: self._of_keys().max(axis=-1),
-            "norm": self._norm,
-        }
-        return alone[statistic]()
+        match statistic:
+            case "entropy":
+                return self._entropy()
+            case "distance":
+                return self._distance()
+            case "first":
+                return self._to_keys([0])
+            case "separator" | "registers":
+                return self._to_keys([position for position in special if position])
+            case "special":
+                return self._to_keys(special)
+            case "region":
+                return self._to_keys(places.region)
+            case "sink":
+                return self._of_keys().max(axis=-1)
+            case "previous":
+                return self._to_pairs(each[1:], each[:-1])
+            case "next":
+                return self._to_pairs(each[:-1], each[1:])
+            case "current":
+                return self._to_pairs(each, each)
+            case "duplicate":
+                return self._to_pairs(*duplicates(_ids(places)))
+            case "induction":
+                return self._to_pairs(*inductions(_ids(places)))
+            case "norm":
+                return self._norm()
 
     def _entropy(self) -> Any:
         return self._on.to_host(self._on.entropy(self._rows)).mean(axis=-1, dtype=np.float64)
