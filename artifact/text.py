@@ -3,6 +3,7 @@
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from operator import itemgetter
 from pathlib import Path
 
@@ -42,7 +43,7 @@ class Tokens:
 
 
 class TextReader:
-    """Tokenises for one model. Safe to share between threads: it is never changed."""
+    """Tokenises for one model. Safe to share between threads: what it was made of is never changed."""
 
     def __init__(self, tokenizer_file: Path, max_tokens: int, pad_token: int | None = None) -> None:
         """Read the tokenizer.
@@ -107,12 +108,13 @@ class TextReader:
 
     def _without_ends(self, ids: list[int]) -> tuple[int, list[int]]:
         """Return how many special tokens stand before a text, and the tokens between these and those behind it."""
-        begin, end = self._ends()
+        begin, end = self._ends
         last = len(ids) - len(end)
         if last >= len(begin) and (ids[: len(begin)], ids[last:]) == (begin, end):
             return len(begin), ids[len(begin) : last]
         return 0, ids
 
+    @cached_property
     def _ends(self) -> tuple[list[int], list[int]]:
         """Return the special tokens that stand before and behind a text; what fills it up is none of them."""
         encoding = _encode(self._whole, "a")
