@@ -94,7 +94,7 @@ class Pipeline:
     async def _compute(self, request: InferenceRequest, context: RpcContext, started_ns: int) -> InferenceResponse:
         prepared = await self._prepare(request, context)
         check_answer_size(request, prepared, self.attention.answer_bytes)
-        plan = plan_request(request, prepared, self.attention) if request.further_field else None
+        plan = plan_request(request, prepared, self.attention)
         if plan:
             _reserve(request, plan, prepared.rows, context.account)
         decode_ns = time.perf_counter_ns() - started_ns

@@ -180,9 +180,11 @@ class InferenceRequest:
         """The field that asks for more than outputs; empty where there is none."""
         if self.hidden_states and self.hidden_states.projected:
             return "map"
-        explained = self.relevance or self.similarity
-        given = {"attention": self.attention, "hidden_states": self.hidden_states, "relevance": explained}
-        return next((field for field, wanted in given.items() if wanted), "")
+        if self.attention:
+            return "attention"
+        if self.hidden_states:
+            return "hidden_states"
+        return "relevance" if self.relevance or self.similarity else ""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
