@@ -83,37 +83,29 @@ class _Reducing:
             return self._finish(layer, self._fuse(on.entropy(on.normalize_rows(self._choose_keys(chosen)))))
         count = chosen.shape[-1]  # a distance is one between positions of the same input
         queries, keys = every(plan.queries, count), every(plan.keys, count)
-        if plan.keys is not None:
-            chosen = on.choose_keys(chosen, plan.keys)
+        chosen = self._cut_keys(chosen)
         values = mean_distance(chosen, queries, keys, plan.grid(layer), on)
         return self._finish(layer, self._fuse(values), plan.on_input(plan.queries, count))
 
     def statistics(self, layer: AttentionContract) -> Reduced:
         """Make numbers of one layer's rows."""
         plan, on = self._plan, self._on
-        if plan.takes_contributions:
-            chosen = on.as_one_head(on.choose_fused(self._weights[layer.contribution or ""], plan.queries))
-        else:
-            chosen = self._choose(layer)
-        if plan.keys is not None:
-            chosen = on.choose_keys(chosen, plan.keys)
+        chosen = on.as_one_head(self._contributed(layer)) if plan.takes_contributions else self._choose(layer)
         assert plan.places is not None  # noqa: S101 -- as there are statistics
         sums_to_1 = plan.keys is None and not (plan.value_weighted or plan.takes_contributions or layer.window)
+        chosen = self._cut_keys(chosen)
         found = head_statistics(
             chosen, plan.statistics, plan.places, plan.queries, plan.keys, sums_to_1=sums_to_1, on=on
         )
         values = found[:, 0] if plan.takes_contributions else found
         if plan.reduction:
             values = measures.fuse_heads(values, plan.reduction)
-        sent = measures.to_float16(values) if plan.dtype == "float16" else values
-        if plan.dtype == "float16":
-            refuse_infinite("attention.dtype", layer.layer, sent)
-        return Reduced(layer, sent, 0.0, None, plan.queries or ())
+        sent, scale = self._round(layer, values, measures)
+        return Reduced(layer, sent, scale, None, plan.queries or ())
 
     def contribution(self, layer: AttentionContract) -> Reduced:
         """Cut one layer's contributions out."""
-        values = self._on.choose_fused(self._weights[layer.contribution or ""], self._plan.queries)
-        return self._finish(layer, self._choose_keys(values))
+        return self._finish(layer, self._choose_keys(self._contributed(layer)))
 
     def rollout(self) -> Reduced:
         """Multiply all layers."""
@@ -134,31 +126,43 @@ class _Reducing:
             chosen = on.weigh_by_values(chosen, on.choose_fused(self._weights[layer.value_norms], plan.heads))
         return chosen
 
+    def _contributed(self, layer: AttentionContract) -> Any:
+        """Cut rows out of one layer's contributions; [B, queries, K]."""
+        return self._on.choose_fused(self._weights[layer.contribution or ""], self._plan.queries)
+
     def _fuse(self, values: Any) -> Any:
         return self._on.fuse_heads(values, self._plan.reduction) if self._plan.reduction else values
 
+    def _cut_keys(self, values: Any) -> Any:
+        return values if self._plan.keys is None else self._on.choose_keys(values, self._plan.keys)
+
     def _choose_keys(self, values: Any) -> Any:
-        if self._plan.keys is not None:
-            values = self._on.choose_keys(values, self._plan.keys)
+        values = self._cut_keys(values)
         return self._on.normalize_rows(values) if self._plan.renormalize else values
 
     def _finish(self, layer: AttentionContract, values: Any, queries: Sequence[int] | None = None) -> Reduced:
-        """Keep the largest, and round to what travels; the queries are those of the plan unless others are given."""
-        plan, on, indices, scale = self._plan, self._on, None, 0.0
+        """Keep the largest, and round them; the queries are those of the plan unless others are given."""
+        plan, on, indices = self._plan, self._on, None
         if queries is None:
             queries = every(plan.queries, values.shape[1 + plan.axes.index("query")])
         if "top" in plan.axes:
             values, indices = on.largest(values, plan.top_k)
             if plan.keys is not None:
                 indices = np.asarray(plan.keys, dtype=np.int32)[indices]
-        if plan.dtype == "uint8":
+        sent, scale = self._round(layer, values, on)
+        return Reduced(layer, sent, scale, indices, queries)
+
+    def _round(self, layer: AttentionContract, values: Any, on: Any) -> tuple[Array, float]:
+        """Round to what travels, on the host, with what 1 stands for; `on` is where the values lie."""
+        dtype, scale = self._plan.dtype, 0.0
+        if dtype == "uint8":
             values, scale = on.to_uint8(values)
-        elif plan.dtype == "float16":
+        elif dtype == "float16":
             values = on.to_float16(values)
         sent = on.to_host(values)
-        if plan.dtype == "float16":  # value norms and contributions have no bound
+        if dtype == "float16":  # value norms and contributions have no bound
             refuse_infinite("attention.dtype", layer.layer, sent)
-        return Reduced(layer, sent, scale, indices, queries)
+        return sent, scale
 
 
 def refuse_infinite(field: str, layer: int, rounded: Array) -> None:
