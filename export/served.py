@@ -16,14 +16,7 @@ from typing import Self
 import numpy as np
 import onnxruntime
 
-from artifact.contract import (
-    CONTRIBUTIONS_GRAPH,
-    HIDDEN_GRAPH,
-    LOWERED_GRAPH,
-    PLAIN_GRAPH,
-    TAPPED_GRAPH,
-    Contract,
-)
+from artifact.contract import CONTRIBUTIONS_GRAPH, HIDDEN_GRAPH, LOWERED_GRAPH, PLAIN_GRAPH, TAPPED_GRAPH, Contract
 from artifact.dtypes import Array
 from artifact.towers import TowersContract
 from export.errors import VerificationError
