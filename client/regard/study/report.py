@@ -1,13 +1,12 @@
 """The page of a study: heat maps of layers and heads, heads by rank, inputs that excite them, and drift; no script."""
 
-import base64
-import hashlib
 import html
 from string import Template
 
 import numpy as np
 
 from regard.attention import Statistic
+from regard.html_page import html_page
 from regard.study.drift import Drift, shown
 from regard.study.folder import put
 from regard.study.heatmaps import diverging, heat_map, number_text, sequential
@@ -66,22 +65,7 @@ th, td { padding: .1rem .5rem; text-align: right; border-bottom: 1px solid var(-
 td.text { text-align: left; }
 @media print { details { display: none; } }
 """
-_PAGE = Template("""<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta http-equiv="Content-Security-Policy" content="default-src 'none'; img-src data:; style-src '$style_hash'">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>$title</title>
-<style>$css</style>
-</head>
-<body>
-<main>
-<h1>$title</h1>
-<dl>
-$facts
-</dl>
-$drift
+_BODY = Template("""$drift
 <h2>Layers and heads</h2>
 <p>Means over the inputs. The colours of each statistic run from 0 to its largest mean; pointing at a cell tells mean,
 standard deviation and number of inputs. What each number can and cannot tell: the documentation's page on studies.</p>
@@ -93,11 +77,7 @@ $maps
 $examples
 <h2>All means</h2>
 <p>heads.csv beside this page has them with standard deviations; values.zarr and tables the number of each input.</p>
-$tables
-</main>
-</body>
-</html>
-""")
+$tables""")
 
 
 def write_report(study: Study, drift: Drift | None = None) -> None:
@@ -115,18 +95,14 @@ def write_report(study: Study, drift: Drift | None = None) -> None:
 
 def report_html(study: Study, drift: Drift | None = None) -> str:
     """Return the text of the page; see `write_report`."""
-    digest = base64.b64encode(hashlib.sha256(_CSS.encode()).digest()).decode()
     thumbnails = Thumbnails()
-    return _PAGE.substitute(
-        style_hash=f"sha256-{digest}",
-        css=_CSS,
-        title=html.escape(f"Heads of {study.model} over {study.num_inputs:,} inputs"),
-        facts="\n".join(f"<dt>{name}</dt><dd>{html.escape(value)}</dd>" for name, value in _facts(study)),
+    body = _BODY.substitute(
         drift=_drift(drift) if drift else "",
         maps="\n".join(_card(study, statistic) for statistic in study.statistics),
         examples="\n".join(_examples(study, statistic, thumbnails) for statistic in study.statistics),
         tables="\n".join(_table(study, statistic) for statistic in study.statistics),
     )
+    return html_page(f"Heads of {study.model} over {study.num_inputs:,} inputs", _facts(study), body, _CSS)
 
 
 def _facts(study: Study) -> list[tuple[str, str]]:
