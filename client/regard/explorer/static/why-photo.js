@@ -44,8 +44,9 @@ function mapOf({ why, end, state }, patches) {
  * @param {WhyView} view
  * @param {Grid} patches
  * @param {OffscreenCanvas} ground
+ * @param {OffscreenCanvas} map
  */
-function paintWhy(canvas, view, patches, ground) {
+function paintWhy(canvas, view, patches, ground, map) {
   const { why, state, pointed, picked } = view;
   const { left, top, right, bottom } = patches.box;
   const context = contextOf(canvas);
@@ -60,7 +61,7 @@ function paintWhy(canvas, view, patches, ground) {
   context.beginPath();
   context.rect(seen.left, seen.top, seen.right - seen.left, seen.bottom - seen.top);
   context.clip();
-  context.drawImage(mapOf(view, patches), left, top, right - left, bottom - top);
+  context.drawImage(map, left, top, right - left, bottom - top);
   context.restore();
   const marked = [...[...picked].map((place) => ({ place, pixels: 4 })), { place: pointed, pixels: 2 }];
   for (const { place, pixels } of marked) {
@@ -83,6 +84,8 @@ export function whyPhoto(events) {
   });
   /** @type {WhyView | null} */
   let view = null;
+  /** @type {OffscreenCanvas | null} It stays while one points */
+  let map = null;
   /** @param {number | null} position */
   const placeOf = (position) => {
     const place = position === null ? -1 : (view?.why.positions.indexOf(position) ?? -1);
@@ -116,12 +119,15 @@ export function whyPhoto(events) {
     node: canvas,
     /** @param {WhyView} next */
     draw(next) {
+      const { why, ground, state } = next;
+      const [before, shown] = [view, view?.state];
       view = next;
-      const { why, ground } = next;
       if (!why.patches || !ground) return;
+      if (before?.why !== why || shown?.smooth !== state.smooth || shown.opacity !== state.opacity) map = null;
+      map ??= mapOf(next, why.patches);
       if (canvas.width !== ground.width || canvas.height !== ground.height)
         Object.assign(canvas, { width: ground.width, height: ground.height });
-      paintWhy(canvas, next, why.patches, ground);
+      paintWhy(canvas, next, why.patches, ground, map);
     },
   };
 }

@@ -6,7 +6,7 @@
 
 import { explain } from "./api.js";
 import { inputOf } from "./asking.js";
-import { byId, make } from "./dom.js";
+import { byId, make, setText } from "./dom.js";
 import { percent } from "./numbers.js";
 import { signed, signedEnd } from "./signed.js";
 import { NO_WHY } from "./state.js";
@@ -161,12 +161,11 @@ export class Why {
     byId("why-shown").hidden = !view;
     const names = view ? namesOf(view.why, this.picked) : [];
     const isPair = this.page.model()?.takes_pairs && this.page.state.second;
-    byId("why-mask").hidden = !view || names.length === 0;
-    byId("why-mask").textContent = view?.why.patches ? "Cover and compare" : "Leave out and compare";
-    byId("why-picked").textContent = !view || isPair ? "" : names.length ? listed(names) : hintOf(view.why);
-    byId("why-title").textContent = view ? upper(view.why.headline) : "Why";
+    byId("why-mask").hidden = !view || names.length === 0 || Boolean(isPair);
+    setText(byId("why-mask"), view?.why.patches ? "Cover and compare" : "Leave out and compare");
+    setText(byId("why-picked"), !view || isPair ? "" : names.length ? listed(names) : hintOf(view.why));
+    setText(byId("why-title"), view ? upper(view.why.headline) : "Why");
     if (view) this.picture.draw({ ...view, picked: isPair ? new Set() : view.picked });
-    if (isPair) byId("why-mask").hidden = true;
   }
 
   /** Ask again without what is picked, and say what relevance claimed for that beside what it really did. */
