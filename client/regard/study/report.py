@@ -7,9 +7,9 @@ import numpy as np
 
 from regard.attention import Statistic
 from regard.html_page import html_page
-from regard.study.drift import Drift, shown
+from regard.study.drift import Change, Drift
 from regard.study.folder import put
-from regard.study.heatmaps import diverging, heat_map, number_text, sequential
+from regard.study.heatmaps import diverging, head_name, heat_map, number_text, sequential
 from regard.study.results import RankedHead, Study
 from regard.study.thumbnails import Thumbnails
 
@@ -122,8 +122,8 @@ def _facts(study: Study) -> list[tuple[str, str]]:
     return [*found, *([("region", "; ".join(regions))] if regions else [])]
 
 
-def _name(head: RankedHead) -> str:
-    return f"layer {head.layer}" + ("" if head.head is None else f", head {head.head}")
+def _name(head: RankedHead | Change) -> str:
+    return head_name(head.layer, head.head)
 
 
 def _card(study: Study, statistic: Statistic) -> str:
@@ -188,10 +188,10 @@ def _drift(drift: Drift) -> str:
     before, changes = drift.before, drift.changes()
     clear = sum(one.is_clear for one in changes)
     rows = "".join(
-        f'<tr><td class="text">{one.statistic}</td><td class="text">{told["where"]}</td><td>{told["means"]}</td>'
-        f"<td>{told['effect']}</td><td>{'yes' if one.is_clear else 'no'}</td></tr>"
+        f'<tr><td class="text">{one.statistic}</td><td class="text">{_name(one)}</td>'
+        f"<td>{one.before:.3g} to {one.after:.3g}</td><td>{_effect(one.effect, one.low, one.high)}</td>"
+        f"<td>{'yes' if one.is_clear else 'no'}</td></tr>"
         for one in changes[:_CHANGES]
-        for told in [shown(one)]
     )
     how = "the same inputs, compared one by one" if drift.is_paired else "other inputs"
     end = max((abs(one.effect) for one in changes), default=0.0)
@@ -207,6 +207,10 @@ large).</p>
 <div class="cards">{maps}</div>"""
 
 
+def _effect(effect: float, low: float, high: float) -> str:
+    return f"{effect:+.2f} [{low:+.2f}, {high:+.2f}]"
+
+
 def _drift_card(drift: Drift, statistic: Statistic, end: float) -> str:
     column = drift.after.column(statistic)
 
@@ -218,10 +222,7 @@ def _drift_card(drift: Drift, statistic: Statistic, end: float) -> str:
         drift.after.layers,
         value,
         lambda found: diverging(found / end if end else 0),
-        lambda at, place: (
-            f"{drift.effect[at, place, column]:+.2f} [{drift.low[at, place, column]:+.2f}, "
-            f"{drift.high[at, place, column]:+.2f}]"
-        ),
+        lambda at, place: _effect(*(one[at, place, column] for one in (drift.effect, drift.low, drift.high))),
         (-end, end),
         f"{statistic}: effects of layers and heads, from {-end:.2f} to {end:.2f}",
         is_pale=lambda at, place: not drift.is_clear[at, place, column],
