@@ -4,8 +4,8 @@
 
 import { HEAT_OPACITY, paint } from "./colour.js";
 import { contextOf, make } from "./dom.js";
-import { darken, frame } from "./photo.js";
-import { moved, patchAt, rectOf, seenOf } from "./places.js";
+import { darken, frame, pixelAt, withinSeen } from "./photo.js";
+import { moved, patchAt, rectOf } from "./places.js";
 import { smoothed } from "./scales.js";
 import { signedShare, signedTable } from "./signed.js";
 
@@ -56,13 +56,7 @@ function paintWhy(canvas, view, patches, ground, map) {
   context.setTransform(zoom.x, 0, 0, zoom.y, 0, 0);
   darken(context, patches);
   context.imageSmoothingEnabled = state.smooth;
-  const seen = seenOf(patches);
-  context.save();
-  context.beginPath();
-  context.rect(seen.left, seen.top, seen.right - seen.left, seen.bottom - seen.top);
-  context.clip();
-  context.drawImage(map, left, top, right - left, bottom - top);
-  context.restore();
+  withinSeen(context, patches, () => context.drawImage(map, left, top, right - left, bottom - top));
   const marked = [...[...picked].map((place) => ({ place, pixels: 4 })), { place: pointed, pixels: 2 }];
   for (const { place, pixels } of marked) {
     const position = place === null ? -1 : why.positions[place];
@@ -95,9 +89,8 @@ export function whyPhoto(events) {
   const at = (event) => {
     const patches = view?.why.patches;
     if (!patches) return null;
-    const box = canvas.getBoundingClientRect();
-    const x = ((event.clientX - box.left) / box.width) * patches.image_width;
-    return placeOf(patchAt(patches, x, ((event.clientY - box.top) / box.height) * patches.image_height));
+    const { x, y } = pixelAt(canvas, event, patches);
+    return placeOf(patchAt(patches, x, y));
   };
   canvas.addEventListener("pointermove", (event) => events.point(at(event)));
   canvas.addEventListener("pointerleave", (event) => event.pointerType === "mouse" && events.point(null));
