@@ -32,7 +32,7 @@ REVIEWS = PackagedFile(
 )
 _REVIEWS_MEMBER = "hutto_ICWSM_2014/movieReviewSnippets_GroundTruth.txt"
 _NEUTRAL_RATING = 0.5
-_HELD_OUT_EVERY = 5
+HELD_OUT_EVERY = 5
 _MAX_TOKENS = 128
 
 
@@ -74,7 +74,7 @@ def main() -> None:
     assert isinstance(source.network, TextNetwork) and source.tokenizer_file  # noqa: S101 -- minilm is text
     vectors = embed(source.network, Tokenizer.from_file(str(source.tokenizer_file)), texts)
     examples = Examples(vectors, torch.tensor(classes))
-    held_out = torch.arange(len(classes)) % _HELD_OUT_EVERY == 0
+    held_out = torch.arange(len(classes)) % HELD_OUT_EVERY == 0
     head, weight_decay = choose_head(examples.pick(~held_out), recipe)
     share = accuracy(head, examples.pick(held_out))
     console.print(f"accuracy on {int(held_out.sum()):,} held-out snippets: {share:.2%} (weight decay {weight_decay})")

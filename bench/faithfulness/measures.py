@@ -1,8 +1,8 @@
 """What is compared: everything that a server says of where a network looks or why it gave a label."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any, get_args, get_type_hints
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from artifact.contract import Contract
 from bench.faithfulness.rows import Row, classify
 from regard import AttentionRequest, Client, FailedPrecondition, RelevanceRequest
+from regard.relevance import RelevanceMethod
 
 Maps = dict[str, list[NDArray[np.float64]]]
 """By measure: a number for each part of each row."""
@@ -33,16 +34,9 @@ class _Rows:
 _ROWS = (_Rows("CLS row", 1), _Rows("mean of rows", None))
 
 
-def methods() -> tuple[str, ...]:
-    """The methods of relevance that the client knows, the default first; that alone where it has no choice."""
-    kind = get_type_hints(RelevanceRequest).get("method")
-    known = [str(one) for one in _literals(kind)]
-    return (DEFAULT, *(one for one in known if one not in ("", DEFAULT)))
-
-
-def _literals(kind: Any) -> Iterator[Any]:
-    for part in get_args(kind):
-        yield from _literals(part) if get_args(part) else [part]
+def methods() -> tuple[RelevanceMethod, ...]:
+    """The methods of relevance that the client knows, the default first."""
+    return get_args(RelevanceMethod)
 
 
 def ask(client: Client, contract: Contract, rows: Sequence[Row], seed: int = 0) -> Maps:
@@ -78,13 +72,14 @@ def ask(client: Client, contract: Contract, rows: Sequence[Row], seed: int = 0) 
     return {**maps, RANDOM: [random.random(len(row.parts)) for row in rows]}
 
 
-def relevance(client: Client, contract: Contract, rows: Sequence[Row], method: str) -> list[NDArray[np.float64]]:
+def relevance(
+    client: Client, contract: Contract, rows: Sequence[Row], method: RelevanceMethod
+) -> list[NDArray[np.float64]]:
     """Ask why each row has its label, by one method."""
-    more: Mapping[str, Any] = {"method": method} if method != DEFAULT else {}
     found = dict[int, NDArray[np.float64]]()
     for label in sorted({row.label for row in rows}):
         places = [place for place, row in enumerate(rows) if row.label == label]
-        wanted = replace(RelevanceRequest(label=contract.labels[label]), **more)
+        wanted = RelevanceRequest(label=contract.labels[label], method=method)
         sources = [rows[place].given.source for place in places]
         answers = classify(client, sources, model=contract.name, top_k=1, relevance=wanted)
         for place, answer in zip(places, answers, strict=True):

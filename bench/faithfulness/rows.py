@@ -13,12 +13,12 @@ from PIL import Image
 
 from artifact.contract import Contract
 from artifact.images import ImageLimits, read_image
+from export.known import SENTIMENT_LABELS
 from regard import AttentionRequest, Classification, Client, PatchGrid, RegardError
 from regard.options import ClassifyOptions
 from training.fashion_mnist import LABELS, read_split
-from training.sentiment import read_reviews
+from training.sentiment import HELD_OUT_EVERY, read_reviews
 
-_HELD_OUT_EVERY = 5  # as training.sentiment
 _SUFFIXES = {".jpg", ".jpeg", ".png", ".webp"}
 
 
@@ -80,8 +80,8 @@ def read_texts(archive: Path, count: int) -> list[Given]:
         texts, classes = read_reviews(archive)
     except KeyError as error:
         raise tarfile.TarError(f"{archive}: {error}; expected that of vaderSentiment") from error
-    held_out = list(zip(texts, classes, strict=True))[::_HELD_OUT_EVERY]
-    return [Given(text, ("negative", "positive")[label]) for text, label in held_out[:count]]
+    held_out = list(zip(texts, classes, strict=True))[::HELD_OUT_EVERY]
+    return [Given(text, SENTIMENT_LABELS[label]) for text, label in held_out[:count]]
 
 
 def read_images(folder: Path, labels: Path | None, masks: Path | None, count: int) -> list[Given]:

@@ -1,12 +1,12 @@
 """What is measured: models and what they are sent."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from artifact.contract import CONTRACT_FILE, read_contract
 from bench.faithfulness.__main__ import EMBEDDED, newest
-from bench.faithfulness.measures import DEFAULT, methods
+from bench.faithfulness.measures import methods
 from regard import Client, FailedPrecondition, RelevanceRequest
 
 _SANDAL = Path(__file__).parents[2] / "examples" / "clothing" / "sandal.png"
@@ -56,8 +56,7 @@ def find_methods(client: Client, load: Load) -> tuple[dict[str, RelevanceRequest
     """Requests by the methods that a model has; and lines that say which it has not."""
     asked, left_out = dict[str, RelevanceRequest](), list[str]()
     for method in methods():
-        more: dict[str, Any] = {} if method == DEFAULT else {"method": method}
-        request = replace(RelevanceRequest(label=load.label), **more)
+        request = RelevanceRequest(label=load.label, method=method)
         try:
             list(client.classify_many(**load.inputs, model=load.name, relevance=request))
             asked[method] = request

@@ -54,7 +54,8 @@ def compare(
 ) -> None:
     """Say how similar two inputs are, and why: by token or patch, or by pairs of them; a picture with -o."""
     check_output(output, PICTURE_SUFFIXES)
-    given, client = [read_source(each) for each in (first, second)], _client(context)
+    client: Client = context.obj
+    given = [read_source(each) for each in (first, second)]
     name = model or _choose(client, given)
     one, other = (_content(source) for source in given)
     by_pairs = pairs or output is not None
@@ -70,11 +71,6 @@ def compare(
         _print(found, sides=why, pairs=pairs)
     if output is not None and found.relevance is not None:
         _draw(output, found.relevance, found.model)
-
-
-def _client(context: typer.Context) -> Client:
-    client: Client = context.obj
-    return client
 
 
 def _choose(client: Client, given: list[Source]) -> str:

@@ -20,13 +20,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from regard.gathering import parquet
+from regard.locking import lock
 from regard.records import Record
 from regard.sources import InputError, Source
-
-try:
-    import fcntl
-except ModuleNotFoundError:  # not on Windows
-    fcntl = None  # type: ignore[assignment]
 
 RESULT_SUFFIXES = (".jsonl", ".npz", ".parquet")
 _ROWS = 1024  # of a Parquet file that are in memory at a time
@@ -124,7 +120,7 @@ class Results:
             os.replace(self.journal, self.partial)  # noqa: PTH105 -- see finish
         self._journal = open(self.partial, "r+b" if self.partial.exists() else "x+b")  # noqa: PTH123 -- closed by __exit__
         try:
-            self._lock(self._journal)
+            lock(self._journal, self.partial)
             self._go_on(self._journal)
         except BaseException:
             self._journal.close()
@@ -132,14 +128,6 @@ class Results:
                 os.replace(self.partial, self.journal)  # noqa: PTH105
             raise
         return self
-
-    def _lock(self, journal: IO[bytes]) -> None:
-        if fcntl is None:
-            return
-        try:
-            fcntl.flock(journal, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise InputError(f"{self.partial}: another run is writing it") from error
 
     def _go_on(self, journal: IO[bytes]) -> None:
         """Read what is there, and drop a last line that is not whole."""

@@ -3,12 +3,12 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, get_args
+from typing import Annotated, Any
 
 import typer
 from rich.table import Table
 
-from regard.attention import Rectangle, Span, Statistic
+from regard.attention import STATISTICS, Rectangle, Span
 from regard.bulk_commands import READ_OPTIONS, ReadOptions
 from regard.client import Client
 from regard.console import ModelOption, SourcesArgument, Terminal, TruncateOption, choose, tell_written
@@ -28,7 +28,7 @@ _OPTIONS = {
     "statistics": typer.Option(
         "--statistic",
         metavar="NAME",
-        help=f"What to count, may be repeated: {', '.join(get_args(Statistic))} (default: all that the model has).",
+        help=f"What to count, may be repeated: {', '.join(STATISTICS)} (default: all that the model has).",
     ),
     "layers": typer.Option("--layer", help="Layer, may be repeated; negative counts from the last (default: all)."),
     "value_weighted": typer.Option("--value-weighted", help="Count weights times the lengths of value vectors."),
@@ -65,10 +65,10 @@ class CountOptions:
         Raises:
             BadParameter: It is nothing of the kind.
         """
-        known = get_args(Statistic)
         for name in self.statistics:
-            if name not in known:
-                raise typer.BadParameter(f"{name!r}; expected some of {', '.join(known)}", param_hint="--statistic")
+            if name not in STATISTICS:
+                wrong = f"{name!r}; expected some of {', '.join(STATISTICS)}"
+                raise typer.BadParameter(wrong, param_hint="--statistic")
         return StudyOptions(
             self.statistics,  # type: ignore[arg-type]
             self.layers,

@@ -94,6 +94,23 @@ def test_models_say_how_they_explain(explorer: Explorer, before_fake: Explorer) 
     assert listed["minilm"]["relevance_methods"] == []
 
 
+# From here on it is counted what is painted by numbers or by a table of colours, and what of tokens is written anew.
+_WATCH = """() => {
+  let count = 0;
+  const { putImageData } = OffscreenCanvasRenderingContext2D.prototype;
+  OffscreenCanvasRenderingContext2D.prototype.putImageData = function (...values) {
+    count += 1;
+    return putImageData.apply(this, values);
+  };
+  const watcher = new MutationObserver((changes) => {
+    count += changes.length;
+  });
+  const [tokens] = document.querySelectorAll("#why .tokens");
+  if (tokens) watcher.observe(tokens, { subtree: true, childList: true, attributeFilter: ["style", "title"] });
+  window.painted = () => count;
+}"""
+
+
 def _label(visit: Visit, name: str) -> Locator:
     """The button of a label; samples may have the same name."""
     return visit.page.locator(f"#labels button[value='{name}']")
@@ -184,6 +201,24 @@ def test_what_spoke_for_is_orange_and_what_spoke_against_is_blue(
         visit.page.locator("#opacity").fill("10")
         visit.is_drawn()
         assert _colour(visit, *divmod(int(on_grid.argmax()), 7)) != before
+
+
+@pytest.mark.parametrize("what", ["photo", "text"])
+def test_pointing_paints_nothing_that_stays(browser: Browser, explorer: Explorer, what: str) -> None:
+    """Neither the map, nor the scale, nor the grounds and numbers of tokens; the list of the strongest points, too."""
+    with visiting(browser, explorer) as visit:
+        if what == "photo":
+            visit.give(SANDAL)
+        else:
+            visit.type(TEXT)
+        visit.find(LIKELIEST).first.click()
+        expect(visit.find("#why .top li").first).to_be_visible()
+        visit.is_drawn()
+        visit.page.evaluate(_WATCH)
+        for entry in visit.find("#why .top li").all()[:3]:
+            entry.focus()
+            expect(entry).to_have_class("pointed")
+        assert visit.page.evaluate("window.painted()") == 0
 
 
 def test_the_method_is_one_of_the_models(browser: Browser, explorer: Explorer) -> None:

@@ -2,13 +2,12 @@
 
 import base64
 import dataclasses
-import hashlib
 import html
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from string import Template
 
+from regard.html_page import html_page
 from regard.pictures.files import to_bytes
 from regard.pictures.style import Drawing, Style
 from regard.tables import Table
@@ -37,33 +36,6 @@ caption { text-align: left; font: 1rem/1.5 system-ui, sans-serif; }
 th, td { padding: .1rem .5rem; text-align: right; border-bottom: 1px solid var(--faint); white-space: nowrap; }
 @media print { details { display: none; } }
 """
-
-_PAGE = Template("""<!doctype html>
-<html lang="en"$root>
-<head>
-<meta charset="utf-8">
-<meta http-equiv="Content-Security-Policy" content="default-src 'none'; img-src data:; style-src '$style_hash'">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>$title</title>
-<style>$css</style>
-</head>
-<body>
-<main>
-<h1>$title</h1>
-<dl>
-$facts
-</dl>
-<figure>
-$picture
-</figure>
-<details>
-<summary>The numbers</summary>
-$tables
-</details>
-</main>
-</body>
-</html>
-""")
 
 
 @dataclass(frozen=True)
@@ -104,17 +76,14 @@ def write_page(path: Path | str, page: Page, style: Style, theme: Theme | None =
 
 def page_html(page: Page, style: Style, theme: Theme | None = None) -> str:
     """Return the text of a page; args as `write_page`."""
-    digest = base64.b64encode(hashlib.sha256(_CSS.encode()).digest()).decode()
-    facts = (f"<dt>{html.escape(name)}</dt><dd>{html.escape(value)}</dd>" for name, value in page.facts)
-    return _PAGE.substitute(
-        root=f' class="{theme}"' if theme else "",
-        style_hash=f"sha256-{digest}",
-        title=html.escape(page.title),
-        css=_CSS,
-        facts="\n".join(facts),
-        picture=_picture(page, style, theme),
-        tables=_tables(page.tables),
-    )
+    body = f"""<figure>
+{_picture(page, style, theme)}
+</figure>
+<details>
+<summary>The numbers</summary>
+{_tables(page.tables)}
+</details>"""
+    return html_page(page.title, page.facts, body, _CSS, root=f' class="{theme}"' if theme else "")
 
 
 def _picture(page: Page, style: Style, theme: Theme | None) -> str:

@@ -11,6 +11,7 @@ from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 from PIL import Image
 
+from regard.attention import Token
 from regard.pictures.lettering import (
     POINTS_PER_INCH,
     cut,
@@ -157,10 +158,8 @@ def _lay_out(why: Relevance, room: float, style: Style) -> list[_Word]:
         token = why.tokens[position]
         text = printable(_bare(token.text))
         text = cut(text.replace(r"\$", "$"), room - 2 * pad, points) if text_inches(text, points) > room else text
-        goes_on = before is not None and not token.special and token.start == before.end and not before.special
-        goes_on = goes_on and token.of_text == before.of_text if before is not None else False
         part = (text, text_inches(text.replace(r"\$", "$"), points) + 2 * pad)
-        if goes_on and sum(width for _, width in words[-1]) + part[1] <= room:
+        if _goes_on(before, token) and sum(width for _, width in words[-1]) + part[1] <= room:
             words[-1].append(part)
         else:
             words.append([part])
@@ -174,6 +173,13 @@ def _lay_out(why: Relevance, room: float, style: Style) -> list[_Word]:
             left += width
         left += gap
     return placed_words
+
+
+def _goes_on(before: Token | None, token: Token) -> bool:
+    """Whether a token is of the same word as the one before it."""
+    if before is None or before.special or token.special:
+        return False
+    return token.start == before.end and token.of_text == before.of_text
 
 
 def _bare(text: str) -> str:

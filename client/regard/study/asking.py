@@ -1,7 +1,8 @@
 """What a study asks of a model, and what it makes of each answer."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -125,26 +126,14 @@ def numbers_of(attention: Attention, shape: tuple[int, int, int]) -> NDArray[np.
     return found
 
 
-Ask = Callable[[str, Iterator[Any], Mapping[str, Any]], Iterator[Any]]
-
-
-def how_to_ask(client: Any, model: Model, kind: str) -> Ask:
+def how_to_ask(client: Any, model: Model, kind: str) -> Callable[..., Iterator[Any]]:
     """Choose the cheapest call that carries attention: many inputs a call where the model classifies or embeds."""
-
-    def classify(kind: str, inputs: Iterator[Any], options: Mapping[str, Any]) -> Iterator[Any]:
-        yield from client.classify_many(**{kind: inputs}, **options, top_k=1)
-
-    def embed(kind: str, inputs: Iterator[Any], options: Mapping[str, Any]) -> Iterator[Any]:
-        yield from client.embed_many(**{kind: inputs}, **options)
-
-    def attend(kind: str, inputs: Iterator[Any], options: Mapping[str, Any]) -> Iterator[Any]:
-        yield from client.attend_many(**{kind: inputs}, **options)
-
     if model.can_classify:
-        return classify
+        return partial(client.classify_many, top_k=1)
+    many: Callable[..., Iterator[Any]] = client.attend_many
     if kind != "pairs" and model.can_embed and not (model.embedding_sparse or model.token_vector_dim):
-        return embed
-    return attend
+        many = client.embed_many
+    return many
 
 
 def attention_of(answer: Any) -> Attention:

@@ -192,10 +192,3 @@ def _differences(before: Study, after: Study) -> Moments:
 def _deviations(comparisons: int) -> float:
     """How many standard errors an interval is wide on each side, for so many comparisons together."""
     return NormalDist().inv_cdf(1 - (1 - _LEVEL) / 2 / comparisons)
-
-
-def shown(change: Change) -> dict[str, Any]:
-    """A change as a page tells it."""
-    where = f"layer {change.layer}" + ("" if change.head is None else f", head {change.head}")
-    interval = f"{change.effect:+.2f} [{change.low:+.2f}, {change.high:+.2f}]"
-    return {"where": where, "means": f"{change.before:.3g} to {change.after:.3g}", "effect": interval}

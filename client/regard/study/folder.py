@@ -21,12 +21,8 @@ from typing import IO, Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from regard.locking import lock
 from regard.sources import InputError
-
-try:
-    import fcntl
-except ModuleNotFoundError:  # not on Windows
-    fcntl = None  # type: ignore[assignment]
 
 PART_INPUTS = 256
 AXES = ("input", "layer", "head", "statistic")
@@ -108,13 +104,11 @@ class Folder:
 
     def _take(self) -> None:
         self._lock = (self.path / "study.json").open("rb")
-        if fcntl is None:
-            return
         try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
+            lock(self._lock, self.path)
+        except InputError:
             self._lock.close()
-            raise InputError(f"{self.path}: another run is writing it") from error
+            raise
 
     def close(self) -> None:
         """Let another run write it; a folder in which nothing stands is left empty."""

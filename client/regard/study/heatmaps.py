@@ -43,6 +43,11 @@ def number_text(number: float) -> str:
     return f"{number:.3g}" if abs(number) < 1000 else f"{number:.0f}"
 
 
+def head_name(layer: int, head: int | None) -> str:
+    """Name a head, or a layer that has one number for all."""
+    return f"layer {layer}" + ("" if head is None else f", head {head}")
+
+
 def heat_map(
     layers: Sequence[tuple[int, Sequence[int | None]]],
     value: Callable[[int, int], float | None],
@@ -77,7 +82,7 @@ def heat_map(
         for place, head in enumerate(heads):
             if (found := value(at, place)) is None:
                 continue
-            where = f"layer {layer}" + ("" if head is None else f", head {head}")
+            where = head_name(layer, head)
             pale = ' fill-opacity="0.35"' if is_pale(at, place) else ""
             parts.append(
                 f'<rect x="{_LEFT + place * _CELL}" y="{top}" width="{_CELL - 1}" height="{_CELL - 1}" '

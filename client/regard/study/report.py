@@ -1,16 +1,15 @@
 """The page of a study: heat maps of layers and heads, heads by rank, inputs that excite them, and drift; no script."""
 
-import base64
-import hashlib
 import html
 from string import Template
 
 import numpy as np
 
 from regard.attention import Statistic
-from regard.study.drift import Drift, shown
+from regard.html_page import html_page
+from regard.study.drift import Change, Drift
 from regard.study.folder import put
-from regard.study.heatmaps import diverging, heat_map, number_text, sequential
+from regard.study.heatmaps import diverging, head_name, heat_map, number_text, sequential
 from regard.study.results import RankedHead, Study
 from regard.study.thumbnails import Thumbnails
 
@@ -66,22 +65,7 @@ th, td { padding: .1rem .5rem; text-align: right; border-bottom: 1px solid var(-
 td.text { text-align: left; }
 @media print { details { display: none; } }
 """
-_PAGE = Template("""<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta http-equiv="Content-Security-Policy" content="default-src 'none'; img-src data:; style-src '$style_hash'">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>$title</title>
-<style>$css</style>
-</head>
-<body>
-<main>
-<h1>$title</h1>
-<dl>
-$facts
-</dl>
-$drift
+_BODY = Template("""$drift
 <h2>Layers and heads</h2>
 <p>Means over the inputs. The colours of each statistic run from 0 to its largest mean; pointing at a cell tells mean,
 standard deviation and number of inputs. What each number can and cannot tell: the documentation's page on studies.</p>
@@ -93,11 +77,7 @@ $maps
 $examples
 <h2>All means</h2>
 <p>heads.csv beside this page has them with standard deviations; values.zarr and tables the number of each input.</p>
-$tables
-</main>
-</body>
-</html>
-""")
+$tables""")
 
 
 def write_report(study: Study, drift: Drift | None = None) -> None:
@@ -115,18 +95,14 @@ def write_report(study: Study, drift: Drift | None = None) -> None:
 
 def report_html(study: Study, drift: Drift | None = None) -> str:
     """Return the text of the page; see `write_report`."""
-    digest = base64.b64encode(hashlib.sha256(_CSS.encode()).digest()).decode()
     thumbnails = Thumbnails()
-    return _PAGE.substitute(
-        style_hash=f"sha256-{digest}",
-        css=_CSS,
-        title=html.escape(f"Heads of {study.model} over {study.num_inputs:,} inputs"),
-        facts="\n".join(f"<dt>{name}</dt><dd>{html.escape(value)}</dd>" for name, value in _facts(study)),
+    body = _BODY.substitute(
         drift=_drift(drift) if drift else "",
         maps="\n".join(_card(study, statistic) for statistic in study.statistics),
         examples="\n".join(_examples(study, statistic, thumbnails) for statistic in study.statistics),
         tables="\n".join(_table(study, statistic) for statistic in study.statistics),
     )
+    return html_page(f"Heads of {study.model} over {study.num_inputs:,} inputs", _facts(study), body, _CSS)
 
 
 def _facts(study: Study) -> list[tuple[str, str]]:
@@ -146,8 +122,8 @@ def _facts(study: Study) -> list[tuple[str, str]]:
     return [*found, *([("region", "; ".join(regions))] if regions else [])]
 
 
-def _name(head: RankedHead) -> str:
-    return f"layer {head.layer}" + ("" if head.head is None else f", head {head.head}")
+def _name(head: RankedHead | Change) -> str:
+    return head_name(head.layer, head.head)
 
 
 def _card(study: Study, statistic: Statistic) -> str:
@@ -212,10 +188,10 @@ def _drift(drift: Drift) -> str:
     before, changes = drift.before, drift.changes()
     clear = sum(one.is_clear for one in changes)
     rows = "".join(
-        f'<tr><td class="text">{one.statistic}</td><td class="text">{told["where"]}</td><td>{told["means"]}</td>'
-        f"<td>{told['effect']}</td><td>{'yes' if one.is_clear else 'no'}</td></tr>"
+        f'<tr><td class="text">{one.statistic}</td><td class="text">{_name(one)}</td>'
+        f"<td>{one.before:.3g} to {one.after:.3g}</td><td>{_effect(one.effect, one.low, one.high)}</td>"
+        f"<td>{'yes' if one.is_clear else 'no'}</td></tr>"
         for one in changes[:_CHANGES]
-        for told in [shown(one)]
     )
     how = "the same inputs, compared one by one" if drift.is_paired else "other inputs"
     end = max((abs(one.effect) for one in changes), default=0.0)
@@ -231,6 +207,10 @@ large).</p>
 <div class="cards">{maps}</div>"""
 
 
+def _effect(effect: float, low: float, high: float) -> str:
+    return f"{effect:+.2f} [{low:+.2f}, {high:+.2f}]"
+
+
 def _drift_card(drift: Drift, statistic: Statistic, end: float) -> str:
     column = drift.after.column(statistic)
 
@@ -242,10 +222,7 @@ def _drift_card(drift: Drift, statistic: Statistic, end: float) -> str:
         drift.after.layers,
         value,
         lambda found: diverging(found / end if end else 0),
-        lambda at, place: (
-            f"{drift.effect[at, place, column]:+.2f} [{drift.low[at, place, column]:+.2f}, "
-            f"{drift.high[at, place, column]:+.2f}]"
-        ),
+        lambda at, place: _effect(*(one[at, place, column] for one in (drift.effect, drift.low, drift.high))),
         (-end, end),
         f"{statistic}: effects of layers and heads, from {-end:.2f} to {end:.2f}",
         is_pale=lambda at, place: not drift.is_clear[at, place, column],

@@ -127,7 +127,7 @@ def _answers(
             yield value
 
     ask = how_to_ask(client, model, kind)
-    for answer in ask(kind, values(), options):
+    for answer in ask(**{kind: values()}, **options):
         yield waiting.popleft(), answer
 
 

@@ -104,9 +104,7 @@ export const fetchSample = async (file, signal) => (await call(`static/${file}`,
  * @returns {Promise<Reply>}
  */
 export async function attend(question, signal, told) {
-  const headers = { "content-type": "application/json" };
-  const body = JSON.stringify(question);
-  return decode(await received(await call("api/attend", { method: "POST", body, headers, signal }), told));
+  return decode(await received(await post("api/attend", question, signal), told));
 }
 
 /**
@@ -136,8 +134,7 @@ async function received(answer, told) {
  * @returns {Promise<Change>}
  */
 export async function compare(question, signal) {
-  const headers = { "content-type": "application/json" };
-  return (await call("api/compare", { method: "POST", body: JSON.stringify(question), headers, signal })).json();
+  return (await post("api/compare", question, signal)).json();
 }
 
 /**
@@ -147,8 +144,7 @@ export async function compare(question, signal) {
  * @returns {Promise<Why>}
  */
 export async function explain(question, signal) {
-  const headers = { "content-type": "application/json" };
-  return (await call("api/explain", { method: "POST", body: JSON.stringify(question), headers, signal })).json();
+  return (await post("api/explain", question, signal)).json();
 }
 
 /**
@@ -158,8 +154,7 @@ export async function explain(question, signal) {
  * @returns {AsyncGenerator<WrittenPart>}
  */
 export async function* write(question, signal) {
-  const headers = { "content-type": "application/json" };
-  const answer = await call("api/write", { method: "POST", body: JSON.stringify(question), headers, signal });
+  const answer = await post("api/write", question, signal);
   if (!answer.body) return;
   for await (const line of linesOf(answer.body)) {
     /** @type {WrittenPart} */
@@ -180,6 +175,17 @@ async function* linesOf(body) {
     begun = lines.pop() ?? "";
     yield* lines;
   }
+}
+
+/**
+ * Ask something in JSON.
+ * @param {string} path
+ * @param {object} question
+ * @param {AbortSignal} signal
+ */
+function post(path, question, signal) {
+  const headers = { "content-type": "application/json" };
+  return call(path, { method: "POST", body: JSON.stringify(question), headers, signal });
 }
 
 /**

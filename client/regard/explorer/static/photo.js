@@ -103,16 +103,39 @@ export function paintPhoto(canvas, { reply, row, query, key, ground, bare, scale
   if (!part) darken(context, patches);
   context.imageSmoothingEnabled = scale.smooth;
   context.imageSmoothingQuality = "low"; // "high" blurs
-  const seen = seenOf(patches);
-  context.save();
-  context.beginPath();
-  context.rect(seen.left, seen.top, seen.right - seen.left, seen.bottom - seen.top);
-  context.clip();
-  if (!bare) context.drawImage(mapOf(reply, row, scale, canvas.width), left, top, right - left, bottom - top);
-  if (scale.contour) outline(context, patches, row.subarray(prefixOf(reply)), zoom, part ? 1 : 2);
-  context.restore();
+  withinSeen(context, patches, () => {
+    if (!bare) context.drawImage(mapOf(reply, row, scale, canvas.width), left, top, right - left, bottom - top);
+    if (scale.contour) outline(context, patches, row.subarray(prefixOf(reply)), zoom, part ? 1 : 2);
+  });
   if (isPinned(reply, query)) frame(context, rectOf(patches, query), zoom, "#fff", part ? 1.5 : 3);
   if (key !== null && key !== query && key >= prefixOf(reply)) frame(context, rectOf(patches, key), zoom, "#7fd8ff", 2);
+}
+
+/**
+ * Draw on that part of a photo which the network saw, and on nothing else.
+ * @param {OffscreenCanvasRenderingContext2D} context
+ * @param {Grid} patches
+ * @param {() => void} draw
+ */
+export function withinSeen(context, patches, draw) {
+  const { left, top, right, bottom } = seenOf(patches);
+  context.save();
+  context.beginPath();
+  context.rect(left, top, right - left, bottom - top);
+  context.clip();
+  draw();
+  context.restore();
+}
+
+/**
+ * Where the pointer is on a canvas that shows a whole photo, in the photo's pixels.
+ * @param {HTMLCanvasElement} canvas
+ * @param {MouseEvent} event
+ * @param {Grid} patches
+ */
+export function pixelAt(canvas, { clientX, clientY }, { image_width, image_height }) {
+  const { left, top, width, height } = canvas.getBoundingClientRect();
+  return { x: ((clientX - left) / width) * image_width, y: ((clientY - top) / height) * image_height };
 }
 
 /** @type {WeakMap<OffscreenCanvas, Map<string, OffscreenCanvas>>} Parts of a photo as large as they were drawn */
@@ -221,12 +244,7 @@ export function photoView(events) {
    */
   const at = (event) => {
     if (!view) return [null];
-    const box = canvas.getBoundingClientRect();
-    const { image_width: width, image_height: height } = view.reply.patches;
-    const [x, y] = [
-      ((event.clientX - box.left) / box.width) * width,
-      ((event.clientY - box.top) / box.height) * height,
-    ];
+    const { x, y } = pixelAt(canvas, event, view.reply.patches);
     return [patchAt(view.reply.patches, x, y), view.home ? patchAt(view.home, x, y) : undefined];
   };
   canvas.addEventListener("pointermove", (event) => {

@@ -85,7 +85,7 @@ function percentileOf(numbers, percentile) {
  * @param {{ curve: Curve, end: number }} scale
  * @param {number} weight
  */
-export function shareOf({ curve, end }, weight) {
+function shareOf({ curve, end }, weight) {
   const share = Math.min(1, Math.max(0, weight / end));
   if (curve === "log") return Math.max(0, 1 + Math.log10(share) / DECADES);
   return curve === "sqrt" ? Math.sqrt(share) : share;

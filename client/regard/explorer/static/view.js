@@ -48,7 +48,7 @@ const PARTS = { cross: ["alignment"], causal: ["decoder"], weights: ["encoder"] 
  * The title of a picture.
  * @param {SidePicture} picture
  */
-export function titleOf({ side: { model, measure }, layer: { layer }, head }) {
+function titleOf({ side: { model, measure }, layer: { layer }, head }) {
   if (measure === "similarity") return `${model.name} · similarity after layer ${layer}`;
   if (measure === "contribution_rollout") return `${model.name} · contributions to layer ${layer} · all heads`;
   const what = measure === "rollout" ? `rollout to layer ${layer}` : `layer ${layer}`;

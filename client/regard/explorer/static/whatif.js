@@ -1,14 +1,14 @@
 // What if a patch or a token were not there: its place is covered, and labels or the vector are compared.
 
-/** @import { Change, Grid, PhotoReply, Seen, TextReply, Token } from "../types.d.ts" */
+/** @import { Change, Grid, Seen, Token } from "../types.d.ts" */
 
 /** @import { Page } from "./main.js" */
 
-import { compare, isAbort, problemOf, sendPhoto } from "./api.js";
+import { compare, sendPhoto } from "./api.js";
 import { byId, contextOf, make } from "./dom.js";
 import { exact, percent } from "./numbers.js";
 import { isPinned, nameOf, rectOf } from "./places.js";
-import { adviceOn, countDown, waitOf } from "./status.js";
+import { Wait } from "./wait.js";
 
 const MAX_LABELS = 5;
 
@@ -17,9 +17,7 @@ export class WhatIf {
   /** @param {Page} page */
   constructor(page) {
     this.page = page;
-    this.abort = new AbortController();
-    /** @type {number | undefined} */
-    this.timer = undefined;
+    this.wait = new Wait("changed");
     this.about = "";
     byId("mask").addEventListener("click", () => this.ask());
   }
@@ -39,53 +37,31 @@ export class WhatIf {
     byId("mask").textContent = reply.patches ? "Cover it and compare" : "Leave it out and compare";
     if (about === this.about) return;
     this.about = about;
-    this.end();
-    byId("changed").replaceChildren();
-  }
-
-  /** Nothing is waited for any more. */
-  end() {
-    this.abort.abort();
-    clearInterval(this.timer);
+    this.wait.end();
   }
 
   /** Cover what is pinned, and compare. */
   async ask() {
-    this.end();
-    this.abort = new AbortController();
-    const { signal } = this.abort;
-    if (!this.page.shown) return;
-    const { state, model, main, query } = this.page.seen();
-    if (typeof query !== "number") return;
-    const host = byId("changed");
-    host.replaceChildren(make("span", { class: "spinner" }), "comparing …");
-    try {
-      const given = main.reply.patches
-        ? await this.covered(/** @type {PhotoReply} */ (main.reply), query, signal)
-        : { text: state.text, other: without(/** @type {TextReply} */ (main.reply).tokens, state.text, [query]) };
-      const labels = model.takes_labels && state.labels ? { labels: state.labels } : {};
-      const asked = { model: model.name, version: model.version, truncate: state.truncate, ...labels, ...given };
-      const change = await compare(asked, signal);
-      if (!signal.aborted) host.replaceChildren(...told(change, nameOf(main.reply, query)));
-    } catch (error) {
-      if (isAbort(error) || signal.aborted) return;
-      const problem = problemOf(error);
-      const again = () => this.ask();
-      const button = make("button", { type: "button", text: "Try again", click: again });
-      host.replaceChildren(`${adviceOn(problem)} ${problem.code}: ${problem.message} `, button);
-      const seconds = waitOf(error);
-      if (seconds !== null) this.timer = countDown(button, seconds, again);
+    const seen = this.page.shown && this.page.seen();
+    if (!seen || typeof seen.query !== "number") {
+      this.wait.end();
+      return;
     }
-  }
-
-  /**
-   * The photo as the page keeps it, and the same with a patch in the mean colour of the photo: the explorer's names.
-   * @param {PhotoReply} reply
-   * @param {number} query
-   * @param {AbortSignal} signal
-   */
-  async covered({ patches }, query, signal) {
-    return sendCovered(this.page.photo.copyFor(patches), patches, [query], signal);
+    const { state, model, main, query } = seen;
+    const change = await this.wait.for(
+      "comparing …",
+      () => this.ask(),
+      async (signal) => {
+        const { reply } = main;
+        const given = reply.patches
+          ? await sendCovered(this.page.photo.copyFor(reply.patches), reply.patches, [query], signal)
+          : { text: state.text, other: without(reply.tokens, state.text, [query]) };
+        const labels = model.takes_labels && state.labels ? { labels: state.labels } : {};
+        const asked = { model: model.name, version: model.version, truncate: state.truncate, ...labels, ...given };
+        return compare(asked, signal);
+      },
+    );
+    if (change) this.wait.host.replaceChildren(...told(change, nameOf(main.reply, query)));
   }
 }
 

@@ -4,8 +4,8 @@
 
 import { HEAT_OPACITY, paint } from "./colour.js";
 import { contextOf, make } from "./dom.js";
-import { darken, frame } from "./photo.js";
-import { moved, patchAt, rectOf, seenOf } from "./places.js";
+import { darken, frame, pixelAt, withinSeen } from "./photo.js";
+import { moved, patchAt, rectOf } from "./places.js";
 import { smoothed } from "./scales.js";
 import { signedShare, signedTable } from "./signed.js";
 
@@ -44,8 +44,9 @@ function mapOf({ why, end, state }, patches) {
  * @param {WhyView} view
  * @param {Grid} patches
  * @param {OffscreenCanvas} ground
+ * @param {OffscreenCanvas} map
  */
-function paintWhy(canvas, view, patches, ground) {
+function paintWhy(canvas, view, patches, ground, map) {
   const { why, state, pointed, picked } = view;
   const { left, top, right, bottom } = patches.box;
   const context = contextOf(canvas);
@@ -55,13 +56,7 @@ function paintWhy(canvas, view, patches, ground) {
   context.setTransform(zoom.x, 0, 0, zoom.y, 0, 0);
   darken(context, patches);
   context.imageSmoothingEnabled = state.smooth;
-  const seen = seenOf(patches);
-  context.save();
-  context.beginPath();
-  context.rect(seen.left, seen.top, seen.right - seen.left, seen.bottom - seen.top);
-  context.clip();
-  context.drawImage(mapOf(view, patches), left, top, right - left, bottom - top);
-  context.restore();
+  withinSeen(context, patches, () => context.drawImage(map, left, top, right - left, bottom - top));
   const marked = [...[...picked].map((place) => ({ place, pixels: 4 })), { place: pointed, pixels: 2 }];
   for (const { place, pixels } of marked) {
     const position = place === null ? -1 : why.positions[place];
@@ -83,6 +78,8 @@ export function whyPhoto(events) {
   });
   /** @type {WhyView | null} */
   let view = null;
+  /** @type {OffscreenCanvas | null} It stays while one points */
+  let map = null;
   /** @param {number | null} position */
   const placeOf = (position) => {
     const place = position === null ? -1 : (view?.why.positions.indexOf(position) ?? -1);
@@ -92,9 +89,8 @@ export function whyPhoto(events) {
   const at = (event) => {
     const patches = view?.why.patches;
     if (!patches) return null;
-    const box = canvas.getBoundingClientRect();
-    const x = ((event.clientX - box.left) / box.width) * patches.image_width;
-    return placeOf(patchAt(patches, x, ((event.clientY - box.top) / box.height) * patches.image_height));
+    const { x, y } = pixelAt(canvas, event, patches);
+    return placeOf(patchAt(patches, x, y));
   };
   canvas.addEventListener("pointermove", (event) => events.point(at(event)));
   canvas.addEventListener("pointerleave", (event) => event.pointerType === "mouse" && events.point(null));
@@ -116,12 +112,15 @@ export function whyPhoto(events) {
     node: canvas,
     /** @param {WhyView} next */
     draw(next) {
+      const { why, ground, state } = next;
+      const [before, shown] = [view, view?.state];
       view = next;
-      const { why, ground } = next;
       if (!why.patches || !ground) return;
+      if (before?.why !== why || shown?.smooth !== state.smooth || shown.opacity !== state.opacity) map = null;
+      map ??= mapOf(next, why.patches);
       if (canvas.width !== ground.width || canvas.height !== ground.height)
         Object.assign(canvas, { width: ground.width, height: ground.height });
-      paintWhy(canvas, next, why.patches, ground);
+      paintWhy(canvas, next, why.patches, ground, map);
     },
   };
 }

@@ -3,7 +3,7 @@
 /** @import { WhyEvents, WhyView } from "../types.d.ts" */
 
 import { HEAT_OPACITY, paintStrip } from "./colour.js";
-import { contextOf, make } from "./dom.js";
+import { contextOf, make, setText } from "./dom.js";
 import { signed, signedPaperTable, signedTable } from "./signed.js";
 import { whyPhoto } from "./why-photo.js";
 import { paper, whyText } from "./why-text.js";
@@ -30,6 +30,8 @@ export class WhyPicture {
     this.node = make("div", { class: "why-picture" }, this.body, scale, this.told, this.top, this.unplaced);
     /** @type {WhyView["why"] | null} */
     this.listed = null;
+    /** What the strip shows, which stays while one points. */
+    this.painted = "";
   }
 
   /**
@@ -42,11 +44,11 @@ export class WhyPicture {
     if (this.body.firstChild !== part.node) this.body.replaceChildren(part.node);
     part.draw(view);
     this.drawScale(view);
-    for (const [at, number] of [-end, 0, end].entries()) this.ticks[at].textContent = at === 1 ? "0" : signed(number);
-    this.unit.textContent = UNSIGNED.includes(why.method) ? why.method : "against · logits · for";
+    for (const [at, number] of [-end, 0, end].entries()) setText(this.ticks[at], at === 1 ? "0" : signed(number));
+    setText(this.unit, UNSIGNED.includes(why.method) ? why.method : "against · logits · for");
     const hint = `Point at a ${why.patches ? "patch" : "token"} to read its number.`;
-    this.told.textContent = pointed === null ? hint : tellWhy(view, pointed);
-    this.unplaced.textContent = why.unplaced && `Without a place here: ${why.unplaced}`;
+    setText(this.told, pointed === null ? hint : tellWhy(view, pointed));
+    setText(this.unplaced, why.unplaced && `Without a place here: ${why.unplaced}`);
     if (this.listed !== why) this.list(view);
     for (const node of this.top.children)
       node.classList.toggle("pointed", node instanceof HTMLElement && node.dataset.place === String(pointed));
@@ -54,6 +56,9 @@ export class WhyPicture {
 
   /** @param {WhyView} view */
   drawScale({ why, state, dark }) {
+    const of = JSON.stringify([Boolean(why.patches), state.opacity, dark]);
+    if (of === this.painted) return;
+    this.painted = of;
     const { strip } = this;
     const place = { x: 0, y: 0, width: strip.width, height: strip.height };
     const context = contextOf(strip);

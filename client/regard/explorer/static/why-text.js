@@ -11,7 +11,7 @@ import { piecesOf } from "./tokens.js";
  * Whether a text can be sent without a token: special ones stand in none.
  * @param {Token} token
  */
-export const canLeaveOut = ({ special, end = 0 }) => !special && end > 0;
+const canLeaveOut = ({ special, end = 0 }) => !special && end > 0;
 
 /**
  * The paper that tokens lie on.
@@ -48,8 +48,8 @@ export function whyText(events) {
   });
   /** @type {HTMLButtonElement[]} */
   let chips = [];
-  /** @type {WhyView["why"] | null} */
-  let filled = null;
+  /** @type {{ why: WhyView["why"] | null, text: string | null, dark: boolean }} What stays while one points */
+  let drawn = { why: null, text: null, dark: false };
   /**
    * @param {Token} token
    * @param {number} place
@@ -80,25 +80,41 @@ export function whyText(events) {
     draw({ why, end, state, dark, pointed, picked }) {
       const all = why.tokens ?? [];
       const tokens = why.positions.map((position) => all[position]);
-      if (filled !== why) {
-        filled = why;
+      const text = state.reading ? state.text : null;
+      if (drawn.why !== why) {
         chips = tokens.map(chipOf);
         node.replaceChildren(...chips);
       }
-      const words = state.reading ? piecesOf(tokens, state.text) : null;
-      node.classList.toggle("reading-view", words !== null);
-      const ground = paper();
+      if (drawn.why !== why || drawn.text !== text || drawn.dark !== dark) {
+        drawn = { why, text, dark };
+        node.classList.toggle("reading-view", text !== null);
+        const words = text === null ? tokens.map((token) => token.text) : piecesOf(tokens, text);
+        tell(chips, words, { why, end, dark }, tokens);
+      }
       for (const [place, chip] of chips.entries()) {
-        const colour = signedColour(signedShare(why.values[place], end), ground, dark);
-        Object.assign(chip.style, { backgroundColor: css(colour), color: inkOn(colour) });
-        const told = signed(why.values[place]);
-        chip.firstElementChild?.replaceChildren(words ? words[place] : tokens[place].text);
-        chip.lastElementChild?.replaceChildren(told);
-        chip.title = `${why.values[place]}`;
-        chip.setAttribute("aria-label", `${tokens[place].text}, ${told}`);
         if (canLeaveOut(tokens[place])) chip.setAttribute("aria-pressed", String(picked.has(place)));
         chip.classList.toggle("looks", place === pointed);
       }
     },
   };
+}
+
+/**
+ * Colour tokens by their numbers, and write these and the words.
+ * @param {HTMLButtonElement[]} chips
+ * @param {string[]} words
+ * @param {Pick<WhyView, "why" | "end" | "dark">} view
+ * @param {Token[]} tokens
+ */
+function tell(chips, words, { why, end, dark }, tokens) {
+  const ground = paper();
+  for (const [place, chip] of chips.entries()) {
+    const colour = signedColour(signedShare(why.values[place], end), ground, dark);
+    Object.assign(chip.style, { backgroundColor: css(colour), color: inkOn(colour) });
+    const told = signed(why.values[place]);
+    chip.firstElementChild?.replaceChildren(words[place]);
+    chip.lastElementChild?.replaceChildren(told);
+    chip.title = `${why.values[place]}`;
+    chip.setAttribute("aria-label", `${tokens[place].text}, ${told}`);
+  }
 }

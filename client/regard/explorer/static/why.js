@@ -4,13 +4,13 @@
 
 /** @import { Page } from "./main.js" */
 
-import { explain, isAbort, problemOf } from "./api.js";
+import { explain } from "./api.js";
 import { inputOf } from "./asking.js";
-import { byId, make } from "./dom.js";
+import { byId, make, setText } from "./dom.js";
 import { percent } from "./numbers.js";
 import { signed, signedEnd } from "./signed.js";
 import { NO_WHY } from "./state.js";
-import { adviceOn, countDown, waitOf } from "./status.js";
+import { Wait } from "./wait.js";
 import { sendCovered, without } from "./whatif.js";
 import { onPatches } from "./why-photo.js";
 import { tellWhy, UNSIGNED, WhyPicture } from "./why-picture.js";
@@ -161,12 +161,11 @@ export class Why {
     byId("why-shown").hidden = !view;
     const names = view ? namesOf(view.why, this.picked) : [];
     const isPair = this.page.model()?.takes_pairs && this.page.state.second;
-    byId("why-mask").hidden = !view || names.length === 0;
-    byId("why-mask").textContent = view?.why.patches ? "Cover and compare" : "Leave out and compare";
-    byId("why-picked").textContent = !view || isPair ? "" : names.length ? listed(names) : hintOf(view.why);
-    byId("why-title").textContent = view ? upper(view.why.headline) : "Why";
+    byId("why-mask").hidden = !view || names.length === 0 || Boolean(isPair);
+    setText(byId("why-mask"), view?.why.patches ? "Cover and compare" : "Leave out and compare");
+    setText(byId("why-picked"), !view || isPair ? "" : names.length ? listed(names) : hintOf(view.why));
+    setText(byId("why-title"), view ? upper(view.why.headline) : "Why");
     if (view) this.picture.draw({ ...view, picked: isPair ? new Set() : view.picked });
-    if (isPair) byId("why-mask").hidden = true;
   }
 
   /** Ask again without what is picked, and say what relevance claimed for that beside what it really did. */
@@ -194,52 +193,6 @@ export class Why {
       },
     );
     if (both) this.waits.masked.host.replaceChildren(...told(why, places, both.before, both.after));
-  }
-}
-
-/** One thing that is waited for, said in a place of the page, with what goes wrong. */
-class Wait {
-  /** @param {"why-status" | "why-changed"} id */
-  constructor(id) {
-    this.host = byId(id);
-    this.abort = new AbortController();
-    /** @type {number | undefined} */
-    this.timer = undefined;
-  }
-
-  /** Nothing is waited for any more, nor said. */
-  end() {
-    this.abort.abort();
-    clearInterval(this.timer);
-    this.host.replaceChildren();
-  }
-
-  /**
-   * What some work gives; null where that failed or was called off.
-   * @template Given
-   * @param {string} words
-   * @param {() => unknown} again
-   * @param {(signal: AbortSignal) => Promise<Given>} work
-   */
-  async for(words, again, work) {
-    this.end();
-    this.abort = new AbortController();
-    const { signal } = this.abort;
-    this.host.replaceChildren(make("span", { class: "spinner" }), words);
-    try {
-      const given = await work(signal);
-      if (signal.aborted) return null;
-      this.host.replaceChildren();
-      return given;
-    } catch (error) {
-      if (isAbort(error) || signal.aborted) return null;
-      const problem = problemOf(error);
-      const button = make("button", { type: "button", text: "Try again", click: again });
-      this.host.replaceChildren(`${adviceOn(problem)} ${problem.code}: ${problem.message} `, button);
-      const seconds = waitOf(error);
-      if (seconds !== null) this.timer = countDown(button, seconds, again);
-      return null;
-    }
   }
 }
 
