@@ -42,8 +42,8 @@ class StudyCalls(ManyCalls):
     ) -> "Study":
         """Count what every head does over a data set, made on the server, and keep it in a folder.
 
-        Inputs go out as `classify_many` sends them, in order and bounded; of each come some hundred bytes. Whatever
-        ends the run, what was written stays, and `resume` goes on after it with the same inputs and options.
+        Inputs go out as `classify_many` sends them, in order and bounded; of each come 4 bytes a statistic and head.
+        Whatever ends the run, what was written stays, and `resume` goes on after it with the same inputs and options.
 
         Args:
             folder: Of the study: values.zarr, tables/ (Parquet, where pyarrow is installed), heads.csv, report.html.

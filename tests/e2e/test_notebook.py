@@ -93,8 +93,8 @@ def test_quickstart(run: Run) -> None:
     assert (len(ran.pages), ran.pages[0].count(" title="), len(ran.pictures)) == (1, 49, 1)
 
 
-def test_previous_token_heads(run: Run, tmp_path: Path) -> None:
-    """The strongest is far from chance; a text that cannot be read is told, and another corpus is taken."""
+def test_previous_token_heads(run: Run) -> None:
+    """The strongest is far from chance."""
     ran = run(SHORT / "previous_token_heads.ipynb")
     assert ran.said[0] == "g2p 8 texts"
     chance, best = (float(line.rsplit(maxsplit=1)[-1]) for line in ran.said[1:])
@@ -103,7 +103,7 @@ def test_previous_token_heads(run: Run, tmp_path: Path) -> None:
 
 
 def test_another_corpus_is_read(run: Run, tmp_path: Path) -> None:
-    """A text a line, of which one is empty."""
+    """A text a line, of which one is empty, which is told."""
     (tmp_path / "lines.txt").write_text("the cat sat\n\na dog ran on the mat\n")
     given = {"REGARD_CORPUS": str(tmp_path / "lines.txt"), "REGARD_TEXT_MODEL": "tiny-text"}
     ran = run(SHORT / "previous_token_heads.ipynb", TEXT, variables=given)

@@ -1,6 +1,7 @@
 """An explorer that runs in this process, and what is sent to it."""
 
 import http.client
+import io
 import json
 import struct
 import threading
@@ -13,6 +14,7 @@ from typing import Any
 import grpc
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from regard.explorer.app import Settings
 from regard.explorer.serve import listen, make_server, read_address
@@ -81,6 +83,11 @@ class Explorer:
         name: str = answer.json()["photo"]
         return name
 
+    def pixels(self, name: str) -> NDArray[np.uint8]:
+        """The pixels of a photo that it keeps, [height, width, 3]."""
+        with Image.open(io.BytesIO(self.ask("GET", f"/api/photos/{name}").body)) as photo:
+            return np.asarray(photo.convert("RGB"))
+
 
 @contextmanager
 def exploring(server: str, **settings: Any) -> Iterator[Explorer]:
@@ -100,6 +107,14 @@ def exploring(server: str, **settings: Any) -> Iterator[Explorer]:
 def sandal() -> bytes:
     """The photo of a sandal."""
     return SANDAL.read_bytes()
+
+
+def striped() -> bytes:
+    """A photo whose left half is red and whose right half is blue."""
+    picture, file = Image.new("RGB", (280, 280), (200, 30, 30)), io.BytesIO()
+    picture.paste((30, 30, 200), (140, 0, 280, 280))
+    picture.save(file, "PNG")
+    return file.getvalue()
 
 
 def end_of_next_call(fake: FakeServer) -> threading.Event:

@@ -1,28 +1,19 @@
 """Two texts, two photos or two models beside each other: one scale, and what is pointed at in one is shown in both."""
 
-import io
 import re
 from typing import Any
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from PIL import Image
 
 from regard import AttentionRequest, Client
 from tests.explorer.browsing import Browser, Visit, expect, visiting
-from tests.explorer.running import SANDAL, Explorer, sandal
+from tests.explorer.running import SANDAL, Explorer, sandal, striped
 from tests.explorer.test_page_phone import AXE, PHONE
 
 FIRST, SECOND = "a good film , it was short", "a really bad film , it was long"
 _LINK = f"model=tiny-text&text={FIRST}&layer=1&head=2&beside_text={SECOND}"
-
-
-def _striped() -> bytes:
-    picture, file = Image.new("RGB", (280, 280), (200, 30, 30)), io.BytesIO()
-    picture.paste((30, 30, 200), (140, 0, 280, 280))
-    picture.save(file, "PNG")
-    return file.getvalue()
 
 
 def _weights(server: str, layer: int, **given: Any) -> NDArray[np.float32]:
@@ -162,7 +153,7 @@ def test_tokens_of_two_texts_belong_together(
 
 def test_a_second_photo_is_shown_beside_the_first(browser: Browser, explorer: Explorer, real_server: str) -> None:
     """Both maps have one scale; who is pointed at in one looks in both; a link holds both."""
-    row = [_weights(real_server, 2, image=image, model="fashion")[1, 1 + 2 * 7 + 3] for image in (sandal(), _striped())]
+    row = [_weights(real_server, 2, image=image, model="fashion")[1, 1 + 2 * 7 + 3] for image in (sandal(), striped())]
     wanted = [sorted(map(float, each[1:]), reverse=True)[:5] for each in row]
     with visiting(browser, explorer) as visit:
         visit.give(SANDAL)
@@ -171,7 +162,7 @@ def test_a_second_photo_is_shown_beside_the_first(browser: Browser, explorer: Ex
         visit.page.get_by_text("Beside it", exact=True).click()
         visit.page.set_input_files(
             "#beside-file",
-            {"name": "x.png", "mimeType": "image/png", "buffer": _striped()},
+            {"name": "x.png", "mimeType": "image/png", "buffer": striped()},
         )
         expect(visit.find("canvas.photo")).to_have_count(2)
         where: Any = visit.photo_point(2, 3, panel=1)
@@ -240,7 +231,7 @@ def test_a_link_whose_second_photo_is_gone_asks_for_that(browser: Browser, explo
         with visit.page.expect_file_chooser() as asked:
             visit.button("Choose another file").click()
         assert asked.value.element.get_attribute("id") == "beside-file"
-        asked.value.set_files({"name": "x.png", "mimeType": "image/png", "buffer": _striped()})
+        asked.value.set_files({"name": "x.png", "mimeType": "image/png", "buffer": striped()})
         expect(visit.find("canvas.photo")).to_have_count(2)
         visit.title_is("fashion", "layer 2", "head 1")
         expect(visit.page.locator("#problem")).to_be_hidden()

@@ -1,17 +1,15 @@
 """What is seen over a photo: the contour, the photo itself, places that are listed, and scales of several pictures."""
 
-import io
 import re
 from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
 
 from regard import LayerAttention
 from regard.scales import Scale, holding_mass, scale_end
 from tests.explorer.browsing import Browser, Visit, expect, visiting
-from tests.explorer.running import SANDAL, Explorer
+from tests.explorer.running import SANDAL, Explorer, striped
 
 _PIXEL = """async ([across, down]) => {
   await new Promise((drawn) => requestAnimationFrame(() => requestAnimationFrame(drawn)));
@@ -60,7 +58,7 @@ def test_a_contour_is_drawn_and_kept_by_a_link(browser: Browser, explorer: Explo
 
 def test_the_photo_is_seen_as_it_is(browser: Browser, explorer: Explorer) -> None:
     """In its colours, without the map; the heads below keep theirs."""
-    photo = _striped()
+    photo = striped()
     with visiting(browser, explorer) as visit:
         visit.give(photo)
         visit.title_is("fashion", "layer 3", "mean of 4 heads")
@@ -71,13 +69,6 @@ def test_the_photo_is_seen_as_it_is(browser: Browser, explorer: Explorer) -> Non
         assert "original=true" in visit.page.url
         visit.page.get_by_label("original photo").uncheck()
         assert not np.allclose(_run(visit, _PIXEL, [0.25, 0.5]), [200, 30, 30], atol=12)
-
-
-def _striped() -> bytes:
-    picture, file = Image.new("RGB", (280, 280), (200, 30, 30)), io.BytesIO()
-    picture.paste((30, 30, 200), (140, 0, 280, 280))
-    picture.save(file, "PNG")
-    return file.getvalue()
 
 
 @pytest.mark.parametrize("how", ["pointer", "keyboard"])

@@ -1,13 +1,10 @@
 """What if a patch or a token were not there."""
 
-import io
 import json
 from typing import Any
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
-from PIL import Image
 
 from regard import Client
 from tests.explorer.browsing import Browser, expect, visiting
@@ -57,11 +54,6 @@ def test_what_cannot_be_compared_is_refused(
     assert answer.json()["message"].startswith(message)
 
 
-def _pixels(explorer: Explorer, name: str) -> NDArray[np.uint8]:
-    with Image.open(io.BytesIO(explorer.ask("GET", f"/api/photos/{name}").body)) as photo:
-        return np.asarray(photo.convert("RGB"))
-
-
 def test_a_patch_is_covered_and_labels_are_compared(browser: Browser, explorer: Explorer) -> None:
     """The two photos differ in that patch alone; what was said goes with the pin."""
     with visiting(browser, explorer) as visit:
@@ -76,7 +68,7 @@ def test_a_patch_is_covered_and_labels_are_compared(browser: Browser, explorer: 
         expect(visit.find("#changed li")).to_have_count(5)
         expect(visit.find("#changed li").first).to_contain_text("%")
         asked = json.loads(sent.value.post_data or "")
-        photo, covered = (_pixels(explorer, asked[each]) for each in ("photo", "other"))
+        photo, covered = (explorer.pixels(asked[each]) for each in ("photo", "other"))
         edge = len(photo) / 7
         rows, columns = np.nonzero((photo != covered).any(-1))
         assert rows.min() >= np.floor(3 * edge) and rows.max() < np.ceil(4 * edge)

@@ -1,14 +1,11 @@
 """Why a label, on the page: what each patch or token did for it, and whether that holds when it is taken away."""
 
-import io
 import json
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
-from PIL import Image
 
 from regard import Classification, Client, RelevanceRequest
 from regard.reasons import headline, names, unplaced
@@ -236,11 +233,6 @@ def test_the_method_is_one_of_the_models(browser: Browser, explorer: Explorer) -
         expect(visit.find(".claimed")).to_contain_text("% of all it gives; it makes up no score")
 
 
-def _pixels(explorer: Explorer, name: str) -> NDArray[np.uint8]:
-    with Image.open(io.BytesIO(explorer.ask("GET", f"/api/photos/{name}").body)) as photo:
-        return np.asarray(photo.convert("RGB"))
-
-
 def test_covering_patches_checks_the_claim(browser: Browser, explorer: Explorer, real_server: str) -> None:
     """Both patches are covered, and no other; the sum of their relevance stands beside what the score really lost."""
     why = _classified(real_server, sandal(), **PAIR).relevance
@@ -262,7 +254,7 @@ def test_covering_patches_checks_the_claim(browser: Browser, explorer: Explorer,
         expect(visit.find("#why-changed li")).to_have_count(4)
         expect(visit.find("#why-changed")).to_contain_text("Without row 3, column 3; row 4, column 3:")
         photo, other = (explorer.ask("GET", f"/api/photos/{one['photo']}").body for one in asked[-2:])
-        pixels, covered = (_pixels(explorer, one["photo"]) for one in asked[-2:])
+        pixels, covered = (explorer.pixels(one["photo"]) for one in asked[-2:])
         rows, columns = np.nonzero((pixels != covered).any(-1))
         assert (rows.min() // 4, rows.max() // 4, columns.min() // 4, columns.max() // 4) == (3, 4, 3, 3)
         before, after = (_classified(real_server, image, **PAIR) for image in (photo, other))

@@ -7,8 +7,11 @@ from typing import Any
 
 import grpc
 import pytest
+from numpy.typing import NDArray
 from prometheus_client.parser import text_string_to_metric_families
 
+from regard.v1 import types_pb2 as pb
+from server.api.regard_v1.tensors import read_tensor
 from tests.server.conftest import Running
 
 CODES = grpc.StatusCode
@@ -52,3 +55,8 @@ async def until(running: Running, sample: tuple[str, ...], expected: float) -> d
         while (found := await samples(running)).get(sample, 0.0) != expected:
             pass
     return found
+
+
+def values_of(message: pb.Relevance) -> NDArray[Any]:
+    """What each position did."""
+    return read_tensor("values", message.values)

@@ -15,7 +15,7 @@ from server.auth.quota import Quota
 from tests.golden import GOLDEN_WINDOWS
 from tests.server.api.reference import TOLERANCE
 from tests.server.api.towers import link_models, picture
-from tests.server.asking import refused, samples, until
+from tests.server.asking import refused, samples, until, values_of
 from tests.server.conftest import Running, Serve
 
 PHOTO, CAT, DOG = picture(), "the cat sat on the mat", "it was a very good dog"
@@ -46,11 +46,6 @@ async def vector_of(running: Running, model: str, one: api.CompareInput) -> np.n
     content = {"text": one.text} if one.text else {"image": one.image}
     answer = await running.stub.Embed(api.EmbedRequest(model=model, **content))
     return read_tensor("vector", answer.vector)
-
-
-def values_of(message: pb.Relevance) -> np.ndarray:
-    """What each position did."""
-    return read_tensor("values", message.values)
 
 
 def assert_adds_up(message: pb.Relevance, similarity: float) -> None:

@@ -17,10 +17,9 @@ from artifact.text import Tokens
 from regard.v1 import regard_pb2 as api
 from regard.v1 import types_pb2 as pb
 from server.api.regard_v1.relevance import _number_words
-from server.api.regard_v1.tensors import read_tensor
 from tests.golden import GOLDEN_MODELS, GOLDEN_NETWORK
 from tests.server.api.reference import TOLERANCE
-from tests.server.asking import refused, samples
+from tests.server.asking import refused, samples, values_of
 from tests.server.conftest import Running
 
 CLOTHING = Path(__file__).parents[4] / "examples" / "clothing" / "sandal.png"
@@ -40,11 +39,6 @@ def explain_alone(text: str, label: int | None = None, against: int | None = Non
     if against is not None:
         weights[0, against] = -1
     return dict(zip(names, session.run(names, {**feed, "relevance.weights": weights}), strict=True))
-
-
-def values_of(message: pb.Relevance) -> np.ndarray:
-    """What each position did."""
-    return read_tensor("values", message.values)
 
 
 async def test_texts_in_one_batch_are_explained_each_as_alone(running: Running) -> None:
