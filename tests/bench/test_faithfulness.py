@@ -245,7 +245,10 @@ def test_a_run_masks_texts() -> None:
     figures = measure(Task(TEXT, given, "remove", 3))
     assert figures.scores["sufficiency"].shape == (len(figures.measures), 2)
     assert "mass_inside" not in figures.scores
-    assert json.dumps(figures.to_json())
+    scores: Any = json.loads(json.dumps(figures.to_json()))["scores"]
+    assert scores["sufficiency"][DEFAULT]["mean"] == pytest.approx(
+        figures.scores["sufficiency"][figures.measures.index(DEFAULT)].mean()
+    )
 
 
 def test_a_verdict_names_what_is_not_apart() -> None:

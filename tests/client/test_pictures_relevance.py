@@ -6,20 +6,15 @@ from typing import Any
 
 import numpy as np
 import pytest
+from matplotlib.colors import to_rgb, to_rgba
+from matplotlib.patches import Rectangle
 
-from regard import Client, Relevance
+from regard import Client, Relevance, pictures
+from regard.pictures.style import signed_colours
 from tests.client.drawn import centres_of
 from tests.client.fake import RELEVANCE_OF_IMAGE, photo_bytes
 from tests.client.test_relevance import of_image, of_text
 from tests.client.test_showing import texts_of
-
-pytest.importorskip("matplotlib", reason="pictures need the extra explore")
-
-from matplotlib.colors import to_rgb, to_rgba
-from matplotlib.patches import Rectangle
-
-from regard import pictures
-from regard.pictures.style import signed_colours
 
 PHOTO = pictures.open_photo(photo_bytes())
 PATCHES = np.reshape(RELEVANCE_OF_IMAGE[1:], (2, 3))
