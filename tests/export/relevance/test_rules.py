@@ -280,7 +280,7 @@ def test_with_libra_input_and_terms_make_up_the_output(name: str) -> None:
 
 
 @pytest.mark.parametrize("options", [{}, {"interleaved": 1}, {"rotary_embedding_dim": 2}])
-def test_rotary_positions_have_the_gradient_of_a_rotation(options: dict[str, int]) -> None:
+def test_rotary_positions_have_the_gradient_of_a_rotation(options: dict[str, Any]) -> None:
     """Of neighbours or of halves; what is beyond the rotary numbers passes, and turned again it is what was given."""
     x, angles = numbers(2, 3, 2, 4), numbers(2, 2, options.get("rotary_embedding_dim", 4) // 2)
     nodes, given = [node("RotaryEmbedding", "x", "c", "s", **options)], {"c": np.cos(angles), "s": np.sin(angles)}
