@@ -149,7 +149,8 @@ def _tanh(_watch: _Watch, _func: Any, x: Tensor) -> Tensor:
 
 
 def _normalize(_watch: _Watch, _func: Any, x: Tensor, p: float = 2.0, dim: int = 1, **_: Any) -> Tensor:
-    return x / x.norm(p, dim, keepdim=True).detach()
+    made: Tensor = x / x.norm(p, dim, keepdim=True).detach()
+    return made
 
 
 def _add(watch: _Watch, func: Any, one: Any, other: Any, **options: Any) -> Any:

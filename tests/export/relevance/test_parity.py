@@ -65,7 +65,7 @@ def _classifier(model_type: str, task: str, base: Config, **own: Any) -> Family:
 
 
 _text, _image = (partial(_classifier, task=f"{of}Classification") for of in ("Sequence", "Image"))
-_DEBERTA = {"relative_attention": True, "pos_att_type": ["c2p", "p2c"]}
+_DEBERTA: Config = {"relative_attention": True, "pos_att_type": ["c2p", "p2c"]}
 _UNLIKE = "layers are not made alike"
 CLASSIFIERS = {
     "bert": Case(_text("bert", base=TEXT), "bert.encoder.layer"),
