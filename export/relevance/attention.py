@@ -92,8 +92,8 @@ def explain_each_layer(reverse: Reverse, weights: Sequence[str], scores: Sequenc
         gradient = _gradient(walked, one)
         read = add("Unsqueeze", [_read_from(reverse, gradient), _last_but_one(reverse)])  # [B, 1, N]
         mean = reverse.mean(add("Relu", [gradient]), [1], keepdims=0)  # [B, N, N]
-        summed = add("Squeeze", [add("MatMul", [read, mean]), _last_but_one(reverse)])
-        found = add("Mul", [summed, _looked_at(reverse, one)])
+        seen = add("Mul", [mean, _looked_at(reverse, one)])
+        found = add("Squeeze", [add("MatMul", [read, seen]), _last_but_one(reverse)])
         total = add("Add", [total, found]) if total else found
     return add("Mul", [total, reverse.number(1 / len(weights), total)])
 
@@ -115,8 +115,11 @@ def _read_from(reverse: Reverse, gradient: str) -> str:
 
 
 def _looked_at(reverse: Reverse, weights: str) -> str:
-    """1 at positions that any attends to, 0 at padding, where a gradient would be that of what cannot be: [B, N]."""
-    sums = reverse.reduce_sum(weights, [1, 2], keepdims=0)
+    """1 where a position attends to another, 0 where a mask hides it: [B, N, N].
+
+    Of what a mask hides, a gradient would be that of what cannot be: padding, later positions, and all beyond a window.
+    """
+    sums = reverse.reduce_sum(weights, [1], keepdims=0)
     return reverse.add("Cast", [reverse.add("Greater", [sums, reverse.number(0.0, weights)])], to=TensorProto.FLOAT)
 
 

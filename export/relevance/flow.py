@@ -29,16 +29,28 @@ def find_embedded(view: GraphView, output: str) -> str:
     return last
 
 
-def find_weights(view: GraphView, output: str, attention: Sequence[str]) -> list[str]:
+def find_weights(view: GraphView, output: str, attention: Sequence[str], embedded: str) -> list[str]:
     """Find the attention weights by which an output is made, [B, H, N, N] each; those given may be copies of them.
 
+    Args:
+        view: Of the graph.
+        output: What is made.
+        attention: The weights as they are given.
+        embedded: What enters the first layer, [B, N, D].
+
     Raises:
-        RelevanceError: There are none, or some that only look at the network, or of other axes.
+        RelevanceError: There are none, or some that only look at the network, of other axes, or of windows.
     """
     if not attention:
         raise RelevanceError("no attention, whose gradient this would be")
     leading = leading_to(view, output)
-    return [_original(view, name, leading) for name in attention]
+    found = [_original(view, name, leading) for name in attention]
+    positions = (view.shape(embedded) or (None, None))[1]
+    for name, weights in zip(attention, found, strict=True):
+        keys = (view.shape(weights) or (None,))[-1]
+        if isinstance(keys, int) and isinstance(positions, int) and keys != positions:
+            raise RelevanceError(f"{name}: attends to {keys} positions; expected all {positions}")
+    return found
 
 
 def _original(view: GraphView, name: str, leading: set[str]) -> str:

@@ -99,13 +99,13 @@ def add_relevance(
             reverse.walk(output, chosen, RULES)
             positions = _times_gradient(reverse, embedded)
         case "genatt":
-            found = find_weights(view, output, attention)
+            found = find_weights(view, output, attention, embedded)
             reverse = Reverse(view, "gradient", found[0])
             chosen = _choose_weights(reverse, output, weights)
             reverse.walk(output, chosen, RULES)
             positions = weigh_attention(reverse, found)
         case "legrad":
-            found = find_weights(view, output, attention)
+            found = find_weights(view, output, attention, embedded)
             scores = repeat_head(view, output, found)
             view = GraphView(model, folder)
             reverse = Reverse(view, "gradient", found[-1])
@@ -185,7 +185,7 @@ def sum_terms(reverse: Reverse, embedded: str) -> tuple[str, str]:
         elif _has_positions(_turned(view.shape(output)), view.shape(embedded)):  # [N, B, D], as torch's own attention
             positions.append(reverse.add("Transpose", [reverse.reduce_sum(share, [-1], keepdims=0)], perm=[1, 0]))
         else:
-            rest.append(_sum_rows(reverse, share))
+            rest.append(_sum_rows(reverse, _in_rows(reverse, share, view.shape(output), embedded)))
     nothing = reverse.reduce_sum(reverse.add("Mul", [positions[0], reverse.number(0.0, embedded)]), [-1], keepdims=0)
     return _total(reverse, positions), _total(reverse, rest or [nothing])
 
@@ -201,6 +201,15 @@ def _sum_rows(reverse: Reverse, value: str) -> str:
     """The sum over all axes but the batch, [B]."""
     flat = reverse.add("Flatten", [value], axis=1)
     return reverse.reduce_sum(flat, [1], keepdims=0)
+
+
+def _in_rows(reverse: Reverse, share: str, shape: Sequence[object] | None, embedded: str) -> str:
+    """What a row of the batch has, together, where windows are rows of their own: [B W, ...] as [B, W ...]."""
+    rows = reverse.view.shape(embedded)
+    if not shape or not rows or shape[0] == rows[0]:
+        return share
+    others = reverse.view.add_numbers([-1], reverse.name("others"))
+    return reverse.add("Reshape", [share, reverse.add("Concat", [reverse.size_of(embedded, 0), others], axis=0)])
 
 
 def _has_positions(shape: Sequence[object] | None, embedded: Sequence[object] | None) -> bool:

@@ -20,7 +20,8 @@ _STEPS = frozenset(
     | {"NonZero", "ArgMax", "ArgMin", "Floor", "Ceil", "Round", "Sign"}
 )
 # What Libra holds constant, beside denominators: the weights of attention, and what gates or scales something else.
-_HELD = frozenset({"Softmax", "Erf", "Sigmoid", "HardSigmoid", "Sqrt", "Reciprocal", "ReduceL2", "Pow", "Exp"})
+_HELD = frozenset({"Softmax", "Erf", "Sigmoid", "HardSigmoid", "Sqrt", "Reciprocal", "ReduceL2", "Exp"})
+_SQUARE = 2
 
 
 class Reverse:
@@ -206,7 +207,15 @@ def _is_held(view: GraphView, node: NodeProto, method: Method) -> bool:
         return True
     if method != "libra":
         return False
+    if node.op_type == "Pow":
+        return not _is_product(view, node)
     return node.op_type in _HELD or (node.op_type == "Tanh" and _is_gate(view, node))
+
+
+def _is_product(view: GraphView, node: NodeProto) -> bool:
+    """Whether a power is of a number times itself, as the square of ReLU is, and no root or denominator."""
+    exponent = view.constant(node.input[1])
+    return exponent is not None and exponent.size == 1 and exponent.item() >= _SQUARE and exponent.item() % 1 == 0
 
 
 def _is_gate(view: GraphView, node: NodeProto) -> bool:

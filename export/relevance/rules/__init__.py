@@ -12,6 +12,7 @@ from export.relevance.rules.places import PLACES
 from export.relevance.rules.powers import POWERS
 from export.relevance.rules.products import PRODUCTS
 from export.relevance.rules.reductions import REDUCTIONS
+from export.relevance.rules.rotary import ROTARY
 from export.relevance.rules.softmax import SOFTMAX
 from export.relevance.rules.sums import SUMS
 
@@ -25,6 +26,7 @@ RULES: Mapping[str, Rule] = {
     **POWERS,
     **PRODUCTS,
     **REDUCTIONS,
+    **ROTARY,
     **SOFTMAX,
     **SUMS,
 }

@@ -2,10 +2,12 @@
 
 from collections.abc import Sequence
 
+import numpy as np
 from onnx import NodeProto
 
+from export.errors import RelevanceError
 from export.relevance.reverse import Reverse
-from export.tapping.view import attribute
+from export.tapping.view import attribute, name_of, optional_input
 
 
 def _gather(reverse: Reverse, node: NodeProto, given: Sequence[str]) -> None:
@@ -79,4 +81,15 @@ def _split(reverse: Reverse, node: NodeProto, given: Sequence[str]) -> None:
     reverse.give(node.input[0], reverse.add("Concat", parts, axis=attribute(node, "axis", 0)))
 
 
-PICKS = {"Gather": _gather, "Slice": _slice, "Concat": _concat, "Split": _split}
+def _pad(reverse: Reverse, node: NodeProto, given: Sequence[str]) -> None:
+    """Of zeros; what was put around is taken off again by padding of as many places below 0, and the reverse."""
+    mode, filled = attribute(node, "mode", b"constant"), optional_input(node, 2)
+    number = reverse.view.constant(filled) if filled else np.zeros(1)
+    if mode != b"constant" or number is None or np.any(number):
+        raise RelevanceError(f"{name_of(node)}: Pad has no reverse rule but with zeros")
+    axes = ["", node.input[3]] if optional_input(node, 3) else []
+    back = reverse.add("Neg", [node.input[1]])
+    reverse.give(node.input[0], reverse.add("Pad", [given[0], back, *axes]))
+
+
+PICKS = {"Gather": _gather, "Slice": _slice, "Concat": _concat, "Split": _split, "Pad": _pad}

@@ -1,4 +1,4 @@
-"""What takes numbers from places that the graph computes, or puts them there: GatherND, ScatterND, ScatterElements.
+"""What takes numbers from places that the graph computes, or puts them there, as ONNX's Gather- and Scatter- do.
 
 y = x[places]: the gradient is added up at these places. y = x with u added at places: u's is the gradient there.
 """
@@ -23,6 +23,25 @@ def _gather_nd(reverse: Reverse, node: NodeProto, given: Sequence[str]) -> None:
     reverse.give(value, reverse.add("ScatterND", [nothing, places, given[0]], reduction=b"add"))
 
 
+def _gather_elements(reverse: Reverse, node: NodeProto, given: Sequence[str]) -> None:
+    _bring_back(reverse, node, given[0], node.input[1], 0)
+
+
+def _top_k(reverse: Reverse, node: NodeProto, given: Sequence[str]) -> None:
+    """Of the largest, as a mixture of experts chooses them; which they are has no slope."""
+    _bring_back(reverse, node, given[0], node.output[1], -1)
+
+
+def _bring_back(reverse: Reverse, node: NodeProto, gradient: str, places: str, axis: int) -> None:
+    """Add a gradient up at places of an axis, by default that one."""
+    value = node.input[0]
+    if reverse.view.opset < _ADDS:
+        raise RelevanceError(f"{name_of(node)}: {node.op_type} has no reverse rule; expected opset {_ADDS} or later")
+    nothing = reverse.add("Expand", [reverse.number(0.0, value), reverse.add("Shape", [value])])
+    options = {"axis": attribute(node, "axis", axis), "reduction": b"add"}
+    reverse.give(value, reverse.add("ScatterElements", [nothing, places, gradient], **options))
+
+
 def _scatter_nd(reverse: Reverse, node: NodeProto, given: Sequence[str]) -> None:
     value, places, added = node.input
     if attribute(node, "reduction", b"none") != b"add":
@@ -39,4 +58,10 @@ def _scatter_elements(reverse: Reverse, node: NodeProto, given: Sequence[str]) -
     reverse.give(put, reverse.add("GatherElements", [given[0], places], axis=attribute(node, "axis", 0)))
 
 
-PLACES = {"GatherND": _gather_nd, "ScatterND": _scatter_nd, "ScatterElements": _scatter_elements}
+PLACES = {
+    "GatherND": _gather_nd,
+    "GatherElements": _gather_elements,
+    "TopK": _top_k,
+    "ScatterND": _scatter_nd,
+    "ScatterElements": _scatter_elements,
+}

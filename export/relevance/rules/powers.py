@@ -1,6 +1,7 @@
 """Powers, which norms and lengths are written with: x^p, p x^(p-1) g; sqrt(x), g / (2 y); 1 / x, -g y^2; e^x, g y.
 
-With "libra" they are held, as denominators.
+With "libra" they are held, as denominators; but of a whole p from 2 x^p is x times a gate x^(p-1), and
+that is held instead (So et al. 2021, "Primer": the square of ReLU).
 """
 
 from collections.abc import Sequence
@@ -18,7 +19,8 @@ def _pow(reverse: Reverse, node: NodeProto, given: Sequence[str]) -> None:
         raise RelevanceError(f"{name_of(node)}: a power whose exponent depends on the input has no reverse rule")
     own = reverse.add("Cast", [exponent], to=reverse.view.dtype(value))
     less = reverse.add("Pow", [value, reverse.add("Sub", [own, reverse.number(1.0, value)])])
-    reverse.give(value, reverse.add("Mul", [given[0], reverse.add("Mul", [own, less])]))
+    slope = less if reverse.is_libra else reverse.add("Mul", [own, less])
+    reverse.give(value, reverse.add("Mul", [given[0], slope]))
 
 
 def _sqrt(reverse: Reverse, node: NodeProto, given: Sequence[str]) -> None:

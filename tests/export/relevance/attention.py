@@ -62,10 +62,15 @@ def genatt(run: Eager, weights: Tensor, read: Tensor) -> Tensor:
 
 
 def legrad(run: Eager, weights: Tensor, read: Tensor, real: Tensor) -> Tensor:
-    """Return relevance [B, N], of real positions, where real [B, N] is 1; the score of each layer is of its state."""
+    """Return relevance [B, N], of real positions, where real [B, N] is 1; the score of each layer is of its state.
+
+    What a mask hides has a weight of 0, and no part in it.
+    """
     found = []
     for attention, state in zip(run.attentions, run.states, strict=True):
         score = (run.head(state) * weights).sum()
         (gradient,) = torch.autograd.grad(score, attention, retain_graph=True)
-        found.append(gradient.clamp(min=0).mean(1).sum(1) / read.sum(1, keepdim=True))  # others' rows are 0
+        found.append(
+            (gradient.clamp(min=0) * (attention > 0)).mean(1).sum(1) / read.sum(1, keepdim=True)
+        )  # others' rows are 0
     return (torch.stack(found).mean(0) * real).detach()

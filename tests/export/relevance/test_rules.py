@@ -27,6 +27,7 @@ LEFT, TALL = numbers(5, 3), numbers(6, 1, 5, 3)
 MATRIX, STACK, VECTOR, SCALE = numbers(4, 5), numbers(3, 4, 4), numbers(4), numbers(4)
 PLACES, ROWS = np.array([[0, 1], [1, 2], [1, 2]]), np.array([3, 1])
 TALLER = numbers(4, 3, 4)
+PICKS = np.array([[[0, 1, 2, 0], [0, 0, -1, 1]]] * 2)
 PICKED = np.array([2, 0, -1, 0])
 NUMBERS = {
     "minus_one": np.array([-1]),
@@ -137,6 +138,16 @@ CASES: dict[str, Case] = {
         {"i": PLACES},
         lambda x: x[as_tensor(PLACES[:, 0]), as_tensor(PLACES[:, 1])],
     ),
+    "gather at places of an axis": (
+        [node("GatherElements", "x", "i", axis=1)],
+        {"i": PICKS},
+        lambda x: x.gather(1, as_tensor(PICKS) % 3),
+    ),
+    "largest two": (
+        [helper.make_node("TopK", ["x", "k"], ["y", "where"])],
+        {"k": np.array([2])},
+        lambda x: x.topk(2)[0],
+    ),
     "add at places": (
         [node("ScatterND", "a", "i", "x", reduction="add")],
         {"a": TALLER, "i": ROWS[:, None]},
@@ -162,6 +173,11 @@ CASES: dict[str, Case] = {
         {"a": np.array([0, 1]), "b": np.array([9, 3])},
         lambda x: x[:, 1:3],
     ),
+    "pad": (
+        [node("Pad", "x", "p", "fill", "a")],
+        {"p": np.array([1, 2, 0, -1]), "fill": np.array(0, dtype=np.float32), "a": np.array([1, 2])},
+        lambda x: functional.pad(x, (2, -1, 1, 0)),
+    ),
     "concat": (
         [node("Concat", "x", "a", "x", axis=1)],
         {"a": numbers(2, 1, 4)},
@@ -177,12 +193,20 @@ CASES: dict[str, Case] = {
     "reduce mean": ([node("ReduceMean", "x", "one", keepdims=0)], {}, lambda x: x.mean(1)),
     "reduce mean kept": ([node("ReduceMean", "x", "one", keepdims=1)], {}, lambda x: x.mean(1, keepdim=True)),
     "length": ([node("ReduceL2", "x", "minus_one", keepdims=1)], {}, lambda x: x.norm(dim=-1, keepdim=True)),
+    "largest": ([node("ReduceMax", "x", "one", keepdims=0)], {}, lambda x: x.amax(1)),
+    "largest of all, which are several": (
+        [node("Clip", "x", "", "half", output="c"), node("ReduceMax", "c", keepdims=1)],
+        {},
+        lambda x: x.clip(max=0.5).amax(keepdim=True, dim=(0, 1, 2)),
+    ),
     "where": (
         [node("Greater", "x", "half", output="c"), node("Mul", "x", "two", output="m"), node("Where", "c", "m", "x")],
         {},
         lambda x: torch.where(x > 0.5, x * 2, x),
     ),
     "clip": ([node("Clip", "x", "", "half")], {}, lambda x: x.clip(max=0.5)),
+    "square of relu": ([node("Relu", output="r"), node("Pow", "r", "two")], {}, lambda x: functional.relu(x) ** 2),
+    "root": ([node("Exp", output="e"), node("Pow", "e", "half")], {}, lambda x: x.exp() ** 0.5),
     "pow": ([node("Pow", "x", "three")], {}, lambda x: x**3),
     "sqrt": ([node("Exp", output="e"), node("Sqrt", "e")], {}, lambda x: x.exp().sqrt()),
     "reciprocal": ([node("Reciprocal")], {}, lambda x: 1 / x),
@@ -237,7 +261,7 @@ _NOT_AFFINE = {
     "sigmoid",
     "erf",
     "length",
-    "pow",
+    "root",
     "sqrt",
     "reciprocal",
 }
@@ -253,6 +277,29 @@ def test_with_libra_input_and_terms_make_up_the_output(name: str) -> None:
     seed = seed_like(output)
     gradient, terms = gradient_of(graph, X, seed, "libra")
     assert float((X * gradient).sum() + terms.sum()) == pytest.approx(float((output * seed).sum()), abs=1e-4)
+
+
+@pytest.mark.parametrize("options", [{}, {"interleaved": 1}, {"rotary_embedding_dim": 2}])
+def test_rotary_positions_have_the_gradient_of_a_rotation(options: dict[str, Any]) -> None:
+    """Of neighbours or of halves; what is beyond the rotary numbers passes, and turned again it is what was given."""
+    x, angles = numbers(2, 3, 2, 4), numbers(2, 2, options.get("rotary_embedding_dim", 4) // 2)
+    nodes, given = [node("RotaryEmbedding", "x", "c", "s", **options)], {"c": np.cos(angles), "s": np.sin(angles)}
+    seed = numbers(*x.shape)
+    gradient, _ = gradient_of(make_graph(nodes, x, given, 23), x, seed)
+    (turned,) = run_graph(make_graph(nodes, x, given, 23), ["y"], {"x": gradient})
+    np.testing.assert_allclose(turned, seed, atol=_TOLERANCE)
+    (output,) = run_graph(make_graph(nodes, x, given, 23), ["y"], {"x": x})
+    assert np.abs(output - x).max() > 0.1
+    assert float((x * gradient).sum()) == pytest.approx(float((output * seed).sum()), abs=1e-5)
+
+
+@pytest.mark.parametrize("options", [{"mode": "reflect"}, {"fills": "half"}])
+def test_padding_with_what_is_there_or_no_zero_is_refused(options: dict[str, Any]) -> None:
+    """By the operator's name."""
+    padded = node("Pad", "x", "p", options.get("fills", ""), mode=options.get("mode", "constant"))
+    graph = make_graph([padded], X, {**NUMBERS, "p": np.array([0, 1, 0, 0, 0, 0])})
+    with pytest.raises(RelevanceError, match="Pad has no reverse rule but with zeros"):
+        gradient_of(graph, X, X)
 
 
 def test_an_operator_without_a_rule_is_named() -> None:
