@@ -52,7 +52,9 @@ def _attention(answer: Attention) -> Record:
 
 def _relevance(why: Relevance) -> Record:
     """Return what is explained, a number for each position, and what it adds up to."""
-    layers = {"by_layer": why.by_layer.values, "added": np.array(why.by_layer.added)} if why.by_layer else {}
+    layers = (
+        {"by_layer": why.by_layer.values, "added": np.array(why.by_layer.added, np.float32)} if why.by_layer else {}
+    )
     return (
         _positions(why)
         | layers

@@ -168,5 +168,6 @@ class Relevance:
     def __repr__(self) -> str:
         what = f"{self.label} against {self.against}" if self.against else self.label
         method = "" if self.method == "libra" else f", {self.method}"
+        method += "" if self.layer is None else f", layer {self.layer}"
         within = "" if self.relative_error is None else f", within {self.relative_error:.1g}"
         return f"Relevance({what}: {self.score:.4g} of {len(self.values)} positions{method}{within})"
