@@ -41,13 +41,14 @@ Precision = Literal["float32", "float16", "bfloat16", "int8"]
 Similarity = Literal["cosine", "dot", "euclidean", "manhattan"]
 Activation = Literal["softmax", "sigmoid", "identity"]
 RelevanceMethod = Literal["libra", "gradient", "integrated-gradients", "genatt", "legrad"]
-RelevanceGraph = Literal["libra", "gradient", "genatt", "legrad"]  # of gradient for both that need the score's own
+RelevanceGraph = Literal["libra", "gradient", "genatt", "legrad", "layers"]  # of gradient for both of the score's own
 
 RELEVANCE_GRAPHS: Mapping[RelevanceGraph, str] = {
     "libra": RELEVANCE_GRAPH,
     "gradient": "relevance.gradient.onnx",
     "genatt": "relevance.genatt.onnx",
     "legrad": "relevance.legrad.onnx",
+    "layers": "relevance.layers.onnx",  # Libra, at every depth
 }
 
 
@@ -365,6 +366,10 @@ class RelevanceContract(_Part):
         rest: An output, float32 [batch]: what belongs to no position. None where both do not make up the score.
         score: An output, float32 [batch].
         scale: An input, float32 [batch]: what multiplies what enters the first layer; 1 without it. None for none.
+        by_layer: An output of "layers", float32 [batch, num_layers + 1, position]: what each position did by what
+            enters the first layer, and what leaves each. None for others.
+        added: Likewise, float32 [batch, num_layers + 1]: what is added behind, which makes up the score with that.
+        num_layers: Of "layers", how many there are; else 0.
     """
 
     graph: RelevanceGraph = "libra"
@@ -375,6 +380,9 @@ class RelevanceContract(_Part):
     rest: str | None = None
     score: str
     scale: str | None = None
+    by_layer: str | None = None
+    added: str | None = None
+    num_layers: int = Field(default=0, ge=0)
 
     def num_positions(self, sizes: Mapping[str, int], positions: int) -> int:
         """How many positions it has; arguments are those of AttentionContract.shape."""
@@ -383,7 +391,7 @@ class RelevanceContract(_Part):
     @property
     def outputs(self) -> tuple[str, ...]:
         """The further outputs of its graph."""
-        return (self.positions, *([self.rest] if self.rest else []), self.score)
+        return (self.positions, *filter(None, (self.rest, self.score, self.by_layer, self.added)))
 
     @property
     def file(self) -> str:
@@ -392,8 +400,14 @@ class RelevanceContract(_Part):
 
     @property
     def methods(self) -> tuple[RelevanceMethod, ...]:
-        """What its graph can do."""
-        return ("gradient", "integrated-gradients") if self.graph == "gradient" else (self.graph,)
+        """What its graph can do; that of layers does none that another has not."""
+        match self.graph:
+            case "gradient":
+                return ("gradient", "integrated-gradients")
+            case "layers":
+                return ()
+            case method:
+                return (method,)
 
 
 class SimilarityContract(_Part):
@@ -571,8 +585,16 @@ class Contract(_Part):
     @property
     def label_methods(self) -> dict[RelevanceMethod, RelevanceContract]:
         """By which methods it can say what each position did for a label's logit, and the graph of each."""
-        graphs = [one for one in self.explained if one.output == "logits"] if self.labels else []
-        return {method: one for one in graphs for method in one.methods}
+        return {method: one for one in self._of_labels for method in one.methods}
+
+    @property
+    def label_layers(self) -> RelevanceContract | None:
+        """The graph that says it by layer, by Libra; None where there is none."""
+        return next((one for one in self._of_labels if one.graph == "layers"), None)
+
+    @property
+    def _of_labels(self) -> list[RelevanceContract]:
+        return [one for one in self.explained if one.output == "logits"] if self.labels else []
 
     @property
     def explains_labels(self) -> bool:
@@ -607,6 +629,9 @@ class Contract(_Part):
                 axes[layer.contribution] = (BATCH_AXIS, layer.query_axis, layer.key_axis)
         for why in (*self.explained, *([self.similarity.relevance] if self.similarity else [])):
             axes |= dict.fromkeys(why.outputs, (BATCH_AXIS,)) | {why.positions: (BATCH_AXIS, why.position_axis)}
+            if why.by_layer and why.added:
+                depths = why.num_layers + 1
+                axes |= {why.by_layer: (BATCH_AXIS, depths, why.position_axis), why.added: (BATCH_AXIS, depths)}
         if self.similarity and self.embedding:
             axes[self.similarity.part] = (BATCH_AXIS, self.embedding.dim)
         return axes | {state.output: (BATCH_AXIS, state.position_axis, state.dim) for state in self.hidden_outputs}
@@ -650,6 +675,9 @@ class Contract(_Part):
             seen.add(one.graph)
             if one.graph == "gradient" and one.scale is None:
                 raise ValueError("other_relevance: 'gradient' without scale")
+            given = {"rest": one.rest, "by_layer": one.by_layer, "added": one.added, "num_layers": one.num_layers}
+            if one.graph == "layers" and (missing := [name for name, value in given.items() if not value]):
+                raise ValueError(f"other_relevance: 'layers' without {missing[0]}")
         for one in self.explained:
             if one.output not in outputs:
                 raise ValueError(f"relevance.output: {one.output!r} is no output")

@@ -27,7 +27,7 @@ from export.probe import Axes, is_attention
 from export.queries import choose_queries
 from export.reach import Reach
 from export.references import Reference
-from export.relevance.graph import POSITIONS, REST, SCORE, WEIGHTS
+from export.relevance.graph import ADDED, BY_LAYER, POSITIONS, REST, SCORE, WEIGHTS
 from export.relevance.parts import CHOSEN, PART
 from export.session import run_session
 from export.traits import Feed, Traits
@@ -132,17 +132,24 @@ def compare_relevance(graphs: Graphs, name: str, case: Case) -> Iterator[Differe
     from_plain, found = run(graphs.sessions[PLAIN_GRAPH], case.feed), run(graphs.sessions[name], case.feed)
     yield from _compare_plain(graphs.sessions[name], graphs, from_plain, found, case)
     if REST in found:
-        yield _check_complete(graphs, found, case)
+        yield _check_complete(graphs, SCORE, found[POSITIONS], found[REST], found, case)
+    if BY_LAYER in found:
+        for depth, (held, added) in enumerate(
+            zip(*(found[name].swapaxes(0, 1) for name in (BY_LAYER, ADDED)), strict=True)
+        ):
+            yield _check_complete(graphs, f"{BY_LAYER}.{depth}", held, added, found, case)
     if name == PARTS_GRAPH:
         yield from _check_parts(graphs, found[PART], case)
 
 
-def _check_complete(graphs: Graphs, found: Mapping[str, Array], case: Case) -> Difference:
-    """How far what positions did, and the rest, are from making up the score."""
-    positions = found[POSITIONS].astype(np.float64)
-    total, scale = positions.sum(1) + found[REST], max(1.0, float(np.abs(positions).sum(1).max(initial=0)))
+def _check_complete(
+    graphs: Graphs, tensor: str, held: Array, rest: Array, found: Mapping[str, Array], case: Case
+) -> Difference:
+    """How far what positions did [B, N], and the rest [B], are from making up the score."""
+    positions = held.astype(np.float64)
+    total, scale = positions.sum(1) + rest, max(1.0, float(np.abs(positions).sum(1).max(initial=0)))
     return Difference(
-        SCORE, "adds up", max_abs(total, found[SCORE]), scale, scale * graphs.limits.plain, case.positions
+        tensor, "adds up", max_abs(total, found[SCORE]), scale, scale * graphs.limits.plain, case.positions
     )
 
 

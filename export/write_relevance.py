@@ -152,7 +152,18 @@ def describe(
         rest=names.rest or None,
         score=names.score,
         scale=names.scale or None,
+        by_layer=names.by_layer or None,
+        added=names.added or None,
+        num_layers=_count_layers(axes[names.by_layer]) if names.by_layer else 0,
     )
+
+
+def _count_layers(axes: Axes) -> int:
+    """Layers of what is by layer, [batch, layers + 1, position]."""
+    depths = axes[1]
+    if not isinstance(depths, int):
+        raise RelevanceError(f"by layer it has {depths or 'no known number of'} depths; expected a fixed number")
+    return depths - 1
 
 
 def verify_graphs(base: Base, files: Mapping[str, str], axes: Mapping[str, Axes]) -> tuple[Check, ...]:

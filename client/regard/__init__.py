@@ -51,7 +51,7 @@ if TYPE_CHECKING:
     )
     from regard.hidden_states import HiddenStates, HiddenStatesRequest, LayerHiddenStates
     from regard.options import AttendOptions, ClassifyOptions, EmbedOptions
-    from regard.relevance import Relevance, RelevanceRequest, WordRelevance
+    from regard.relevance import LayerRelevance, Relevance, RelevanceRequest, WordRelevance
     from regard.replicas import replica_options
     from regard.scores import RankedDocument, Ranking, TokenMatches
     from regard.timed_words import WordTime, request_word_times, word_times
@@ -89,6 +89,7 @@ __all__ = [
     "Label",
     "LayerAttention",
     "LayerHiddenStates",
+    "LayerRelevance",
     "Model",
     "NotFound",
     "PatchGrid",

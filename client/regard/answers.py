@@ -182,6 +182,7 @@ class Model:
         can_explain: Whether classify can say why: its argument relevance.
         relevance_methods: By which methods it can.
         can_explain_similarity: Whether compare can.
+        can_explain_layers: Whether classify can say why by layer: RelevanceRequest.by_layer.
         activation: What makes scores of logits: "softmax", "sigmoid" or "identity"; "" where the model's own files do
             not say. Classify takes the softmax in any case.
         hidden_state_layers: Empty where no hidden states were exported.
@@ -222,6 +223,7 @@ class Model:
     can_explain: bool = False
     relevance_methods: tuple[RelevanceMethod, ...] = ()
     can_explain_similarity: bool = False
+    can_explain_layers: bool = False
     activation: str = ""
     hidden_state_layers: tuple[HiddenStateLayer, ...] = ()
     matryoshka_dims: tuple[int, ...] = ()

@@ -135,7 +135,7 @@ def classify(
     else:
         Terminal().print(labels_table(answer))
         if why.request is not None:
-            print_why(answer)
+            print_why(answer, by_layer=why.by_layer)
     if output is not None:
         why.draw(output, given, answer)
 

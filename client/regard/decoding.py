@@ -31,7 +31,7 @@ from regard.encoding import MEASURES, RELEVANCE_METHODS, STATISTIC_NUMBERS, TEXT
 from regard.errors import RegardError, from_input_error
 from regard.hidden_states import HiddenStates, LayerHiddenStates
 from regard.origin import Origin, keep
-from regard.relevance import Relevance
+from regard.relevance import LayerRelevance, Relevance
 from regard.scores import RankedDocument, Ranking, TokenMatches
 from regard.tensors import DTYPE_NAMES, read_tensor
 from regard.v1 import regard_pb2 as rpc
@@ -217,6 +217,7 @@ def read_model(model: pb.Model) -> Model:
         can_explain=model.can_explain,
         relevance_methods=tuple(_METHODS[number] for number in model.relevance_methods if number in _METHODS),
         can_explain_similarity=model.can_explain_similarity,
+        can_explain_layers=model.can_explain_layers,
         activation=model.activation,
         hidden_state_layers=tuple(HiddenStateLayer(state.layer, state.dim) for state in model.hidden_state_layers),
         matryoshka_dims=tuple(model.matryoshka_dims),
@@ -377,6 +378,16 @@ def _read_relevance(why: pb.Relevance) -> Relevance:
         method=_METHODS.get(why.method, "libra"),
         baseline=why.baseline if why.HasField("baseline") else None,
         words=tuple(why.words),
+        by_layer=_read_layers(why.by_layer) if why.HasField("by_layer") else None,
+    )
+
+
+def _read_layers(layers: pb.LayerRelevance) -> LayerRelevance:
+    return LayerRelevance(
+        values=read_tensor(layers.values),
+        unsent=tuple(layers.unsent),
+        added=tuple(layers.added),
+        relative_errors=tuple(layers.relative_error),
     )
 
 

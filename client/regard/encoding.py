@@ -402,6 +402,7 @@ def _write_relevance(relevance: RelevanceRequest | None) -> pb.RelevanceRequest 
         steps=checks.integer("relevance.steps", relevance.steps, 0, checks.MAX_INT32),
         labels=checks.texts("relevance.labels", relevance.labels),
         top=checks.integer("relevance.top", relevance.top, 0, checks.MAX_INT32),
+        by_layer=checks.flag("relevance.by_layer", relevance.by_layer),
     )
 
 

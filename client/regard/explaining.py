@@ -15,14 +15,14 @@ from typer.core import TyperCommand
 from regard.answers import Classification
 from regard.console import PICTURE_SUFFIXES, Terminal, check_output, tell_written
 from regard.errors import RegardError
-from regard.reasons import AGAINST_COLOUR, FOR_COLOUR, headline, others, strongest
+from regard.reasons import AGAINST_COLOUR, FOR_COLOUR, headline, layer_name, others, strongest
 from regard.relevance import Relevance, RelevanceMethod, RelevanceRequest
 from regard.results import RESULT_SUFFIXES
 from regard.sources import InputError, Source
 from regard.terminal import clean
 from regard.views import Size, Theme
 
-_MOST, _BAR_CELLS, _DIGITS = 20, 40, 4
+_MOST, _BAR_CELLS, _DIGITS, _MOST_AT_LAYER = 20, 40, 4, 3
 _WHY = "--why"
 
 WHY_OPTIONS = {
@@ -36,6 +36,9 @@ WHY_OPTIONS = {
     "method": typer.Option(
         metavar="METHOD",
         help=f"How --why explains, as the model was exported: {', '.join(get_args(RelevanceMethod))}.",
+    ),
+    "by_layer": typer.Option(
+        "--by-layer", help="Of --why: where in the network it is, at each depth, as models exported for it tell."
     ),
     "steps": typer.Option(min=0, metavar="N", help="Of integrated-gradients: at how many points; 0 for 64."),
     "against": typer.Option(metavar="LABEL", help="Of --why LABEL: why that one and not this."),
@@ -67,6 +70,7 @@ class WhyOptions:
         method: How they are explained.
         steps: Of integrated gradients; 0 for the server's own number.
         against: What it is told apart from; empty for none.
+        by_layer: Whether it is told at each depth.
         size: Of the picture; None for that of a screen.
         theme: Of it; None for the size's own.
     """
@@ -76,6 +80,7 @@ class WhyOptions:
     method: RelevanceMethod = "libra"
     steps: int = 0
     against: str = ""
+    by_layer: bool = False
     size: Size | None = None
     theme: Theme | None = None
 
@@ -84,7 +89,7 @@ class WhyOptions:
         """What is asked of the server; None for nothing."""
         if not self.is_asked:
             return None
-        how: dict[str, Any] = {"method": self.method, "steps": self.steps}
+        how: dict[str, Any] = {"method": self.method, "steps": self.steps, "by_layer": self.by_layer}
         if self.why_top:
             return RelevanceRequest(top=self.why_top, **how)
         if len(self.why) > 1:
@@ -101,7 +106,9 @@ class WhyOptions:
         """What must be the same where a run goes on; empty for no explanation."""
         if not self.is_asked:
             return {}
-        return {"why": ",".join(self.why), "against": self.against, "method": self.method, "steps": str(self.steps)}
+        layers = {"by_layer": "yes"} if self.by_layer else {}
+        method = {"method": self.method, "steps": str(self.steps)}
+        return {"why": ",".join(self.why), "against": self.against, **method, **layers}
 
     def check(self, output: Path | None, labels: str, *, is_many: bool) -> None:
         """Refuse options that contradict each other, and a file that could not be written.
@@ -140,11 +147,14 @@ class WhyOptions:
             raise InputError(f"--against {self.against}: given with several labels; expected one --why LABEL")
         if several and output is not None:
             raise InputError(f"-o {output}: holds one explanation of an input; expected one --why, or --json")
-        if not self.is_asked and (self.method != "libra" or self.steps):
-            given = f"--steps {self.steps}" if self.method == "libra" else f"--method {self.method}"
+        if not self.is_asked and (self.method != "libra" or self.steps or self.by_layer):
+            other = f"--steps {self.steps}" if self.steps else "--by-layer"
+            given = other if self.method == "libra" else f"--method {self.method}"
             raise InputError(f"{given}: given with no --why; expected it with --why")
         if self.steps and self.method != "integrated-gradients":
             raise InputError(f"--steps {self.steps}: given with {self.method}; expected integrated-gradients")
+        if self.by_layer and self.method != "libra":
+            raise InputError(f"--by-layer: given with {self.method}; expected libra, the method without --method")
 
     def checked(self, answers: Iterable[Any]) -> Iterator[Any]:
         """Yield answers and errors of several inputs.
@@ -154,7 +164,7 @@ class WhyOptions:
         """
         for one in answers:
             if self.is_asked and not isinstance(one, RegardError):
-                explained(one)
+                explained(one, by_layer=self.by_layer)
             yield one
 
     def draw(self, output: Path, source: Source, answer: Classification) -> None:
@@ -167,7 +177,10 @@ class WhyOptions:
 
         style = pictures.make_style(self.size or "screen", self.theme)
         why = explained(answer)
-        if source.image is not None:
+        if self.by_layer:
+            photo = None if source.image is None else pictures.open_photo(source.image)
+            drawn = pictures.relevance_layers(why, model=answer.model, photo=photo, style=style)
+        elif source.image is not None:
             drawn = pictures.relevance_map(pictures.open_photo(source.image), why, model=answer.model, style=style)
         else:
             drawn = pictures.relevance_text(why, model=answer.model, style=style)
@@ -175,24 +188,28 @@ class WhyOptions:
         tell_written(output)
 
 
-def explained(answer: Classification) -> Relevance:
+def explained(answer: Classification, *, by_layer: bool = False) -> Relevance:
     """Return why an answer has its label.
 
     Raises:
-        InputError: The server did not say.
+        InputError: The server did not say, or not by layer where that was asked for.
     """
     if answer.relevance is None:
         raise InputError("the server sent no relevance; expected one that knows ClassifyRequest.relevance")
+    if by_layer and answer.relevance.by_layer is None:
+        raise InputError("the server sent none by layer; expected one that knows RelevanceRequest.by_layer")
     return answer.relevance
 
 
-def print_why(answer: Classification) -> None:
-    """Print what is explained, then each position's number with a bar, the strongest first, then the rest."""
-    explained(answer)
+def print_why(answer: Classification, *, by_layer: bool = False) -> None:
+    """Print what is explained, then each position's number with a bar, the strongest first, then the rest; layers."""
+    explained(answer, by_layer=by_layer)
     for why in answer.relevances:
         terminal = Terminal()
         terminal.print("", Text(clean(headline(why)), "bold"), soft_wrap=True, sep="\n")
         terminal.print(why_table(why))
+        if by_layer:
+            terminal.print("", layer_table(why), sep="\n")
 
 
 def why_table(why: Relevance) -> Table:
@@ -209,6 +226,19 @@ def why_table(why: Relevance) -> Table:
         table.add_row(Text(clean(name)), f"{value:+.{digits}f}", _bar(value, most))
     for name, value in beside:
         table.add_row(Text(name, "dim"), f"{value:+.{digits}f}", _bar(value, most))
+    return table
+
+
+def layer_table(why: Relevance) -> Table:
+    """Return for each depth what the positions did together, what is added behind, and the strongest positions."""
+    table = Table(box=None, pad_edge=False, padding=(0, 2))
+    for name in ("", "positions", "added behind", "strongest"):
+        table.add_column(name, header_style="dim", justify="right" if name in ("positions", "added behind") else "left")
+    for layer in range(len(why.by_layer.values) if why.by_layer else 0):
+        there = why.at_layer(layer)
+        held = float(there.values.sum()) + there.unsent
+        most = " · ".join(f"{name} {value:+.3g}" for name, value in strongest(there)[:_MOST_AT_LAYER])
+        table.add_row(layer_name(layer), f"{held:+.4f}", f"{there.rest:+.4f}", Text(clean(most)))
     return table
 
 

@@ -1,5 +1,6 @@
 """What relevance says, in words and numbers: of the whole, and of each position by its name."""
 
+import dataclasses
 import math
 from collections import Counter
 from collections.abc import Sequence
@@ -7,9 +8,11 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from regard import checks
 from regard.comparison import SimilarityRelevance
 from regard.errors import InvalidCall
 from regard.matrices import positions, query_name, tokens_at
+from regard.origin import keep, origin_of
 from regard.relevance import Relevance, WordRelevance
 
 FOR_COLOUR, AGAINST_COLOUR = "#e69f00", "#56b4e9"
@@ -28,7 +31,34 @@ def subject(why: Relevance) -> str:
 def headline(why: Relevance, model: str = "") -> str:
     """Say what is explained, its score and how far it adds up, in one line whose phrases end at " · "."""
     named = f"{model} · " if model else ""
-    return f"{named}why {subject(why)} · score {why.score:.4g} · {adds_up(why)}"
+    depth = "" if why.layer is None else f" · {layer_name(why.layer)}"
+    return f"{named}why {subject(why)}{depth} · score {why.score:.4g} · {adds_up(why)}"
+
+
+def layer_name(layer: int) -> str:
+    """Name a depth: what enters the first layer, or what leaves one, counted from 1."""
+    return f"layer {layer}" if layer else "entering"
+
+
+def at_layer(why: Relevance, layer: int) -> Relevance:
+    """Return what is there behind a layer; see `Relevance.at_layer`."""
+    if why.by_layer is None:
+        raise InvalidCall.of("relevance: not by layer; expected that of a request with by_layer")
+    layers = why.by_layer
+    checks.integer("layer", layer, 0, len(layers.values) - 1)
+    values, unsent, added = layers.values[layer], layers.unsent[layer], layers.added[layer]
+    there = dataclasses.replace(
+        why,
+        values=values,
+        unsent=unsent,
+        rest=added,
+        error=abs(float(values.sum(dtype=np.float64)) + unsent + added - why.score),
+        relative_error=layers.relative_errors[layer],
+        by_layer=None,
+        layer=layer,
+    )
+    keep(there, origin_of(why))
+    return there
 
 
 def similarity_headline(why: SimilarityRelevance, model: str = "") -> str:
@@ -114,7 +144,7 @@ def positions_of(why: Relevance) -> Sequence[int]:
 def others(why: Relevance) -> list[tuple[str, float]]:
     """Return what was added besides the positions that were sent: what was left out, the rest, the baseline's score."""
     unsent = [("left out", why.unsent)] if why.positions else []
-    rest = [("no position", why.rest)] if why.method == "libra" else []
+    rest = [("no position" if why.layer is None else "added behind", why.rest)] if why.method == "libra" else []
     return [*unsent, *rest, *([("baseline", why.baseline)] if why.baseline is not None else [])]
 
 

@@ -52,15 +52,22 @@ def _attention(answer: Attention) -> Record:
 
 def _relevance(why: Relevance) -> Record:
     """Return what is explained, a number for each position, and what it adds up to."""
-    return _positions(why) | {
-        "why": why.label,
-        "method": why.method,
-        "against": why.against,
-        "score": why.score,
-        "relevance": why.values,
-        "rest": why.rest,
-        "relative_error": why.relative_error,
-    }
+    layers = (
+        {"by_layer": why.by_layer.values, "added": np.array(why.by_layer.added, np.float32)} if why.by_layer else {}
+    )
+    return (
+        _positions(why)
+        | layers
+        | {
+            "why": why.label,
+            "method": why.method,
+            "against": why.against,
+            "score": why.score,
+            "relevance": why.values,
+            "rest": why.rest,
+            "relative_error": why.relative_error,
+        }
+    )
 
 
 def _positions(answer: Attention | Relevance) -> Record:

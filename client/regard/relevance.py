@@ -27,6 +27,7 @@ class RelevanceRequest:
         steps: Of integrated gradients, at how many points the gradient is taken; 0 for 64.
         labels: Several, each explained for itself, instead of label.
         top: So many of the most probable, likewise; 0 for none.
+        by_layer: Tell it at each depth of the network, too, by "libra".
     """
 
     label: str = ""
@@ -36,6 +37,7 @@ class RelevanceRequest:
     steps: int = 0
     labels: tuple[str, ...] = ()
     top: int = 0
+    by_layer: bool = False
 
 
 @dataclass(frozen=True)
@@ -55,6 +57,26 @@ class WordRelevance:
     value: float
     tokens: tuple[int, ...]
     of_text: "TextOfPair | None" = None
+
+
+@dataclass(frozen=True, eq=False)
+class LayerRelevance:
+    """What makes up a score at each depth of the network: what enters the first layer, then what leaves each.
+
+    At each depth the score is the sum of the row of `values`, `unsent` and `added`, but for rounding.
+
+    Attributes:
+        values: float32 [layers + 1, positions]: the state there times the score's gradient, positions as in Relevance.
+            Read-only.
+        unsent: Of each depth, the sum of the positions that are not sent.
+        added: Of each depth, what is added behind it: biases mostly, times the gradient there.
+        relative_errors: Of each depth, how far all of that is from the score, as a share of its sum without signs.
+    """
+
+    values: "NDArray[np.float32]"
+    unsent: tuple[float, ...]
+    added: tuple[float, ...]
+    relative_errors: tuple[float, ...]
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -80,6 +102,8 @@ class Relevance:
         method: How it was computed.
         baseline: Of integrated gradients, the score of zeros in place of what enters the first layer; else None.
         words: Of a text, which word each of values is of, counted from 0; -1 for special tokens.
+        by_layer: The same at each depth; None where it was not asked for.
+        layer: Behind which layer this is, 0 for what enters the first; None for the whole. See at_layer.
     """
 
     label: str
@@ -96,6 +120,18 @@ class Relevance:
     method: RelevanceMethod = "libra"
     baseline: float | None = None
     words: tuple[int, ...] = ()
+    by_layer: LayerRelevance | None = None
+    layer: int | None = None
+
+    def at_layer(self, layer: int) -> "Relevance":
+        """Return what is there behind a layer, 0 for what enters the first; what is added behind is its `rest`.
+
+        Raises:
+            InvalidArgument: There is no such layer, or it was not asked for by layer.
+        """
+        from regard.reasons import at_layer
+
+        return at_layer(self, layer)
 
     def by_word(self) -> "tuple[WordRelevance, ...]":
         """Sum the tokens of each word, in the order of the text; special tokens are left out.
@@ -132,5 +168,6 @@ class Relevance:
     def __repr__(self) -> str:
         what = f"{self.label} against {self.against}" if self.against else self.label
         method = "" if self.method == "libra" else f", {self.method}"
+        method += "" if self.layer is None else f", layer {self.layer}"
         within = "" if self.relative_error is None else f", within {self.relative_error:.1g}"
         return f"Relevance({what}: {self.score:.4g} of {len(self.values)} positions{method}{within})"

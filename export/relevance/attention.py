@@ -59,8 +59,9 @@ def repeat_head(view: GraphView, output: str, weights: Sequence[str]) -> list[st
     Raises:
         RelevanceError: As find_states.
     """
-    states = find_states(view, output, weights)
-    *earlier, last = states
+    if len(weights) == 1:
+        return [output]
+    *earlier, last = find_states(view, output, weights)
     head = _between(view, last, output)
     made = []
     for layer, state in enumerate(earlier):

@@ -79,7 +79,7 @@ def find_states(view: GraphView, output: str, weights: Sequence[str]) -> list[st
         RelevanceError: Layers are not made alike, so that nothing tells where the last one ends.
     """
     if len(weights) == 1:
-        return [output]  # whatever it is: only its score is needed, which the output gives
+        raise RelevanceError("one layer, so that nothing tells where it ends")
     passed: list[list[str]] = [[]]
     for node, state in _Flow.of(view, output).passages():
         if node.op_type == "MatMul" and node.input[0] in weights:

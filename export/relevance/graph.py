@@ -9,6 +9,8 @@ Attributions", CVPR) what enters the first layer, times its gradient, plus what 
 gradient there, make up the score: Srinivas and Fleuret 2019, "Full-Gradient Representation", equation 3. A term with an
 axis of positions is theirs; the rest belongs to no position.
 
+"layers" is "libra", and tells it at every depth: see export/relevance/layers.py.
+
 With "gradient" it is what enters the first layer, times the score's own gradient: Shrikumar et al. 2016, "Not Just a
 Black Box". What enters may be scaled, by a number a row: the mean over scales from 0 to 1 are integrated gradients
 (Sundararajan et al. 2017, "Axiomatic Attribution for Deep Networks", equation 3), from a baseline of zeros. "genatt"
@@ -16,7 +18,7 @@ and "legrad" are those of export/relevance/attention.py.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -26,15 +28,17 @@ from artifact.contract import RelevanceGraph
 from artifact.dtypes import Array
 from export.errors import RelevanceError
 from export.relevance.attention import explain_each_layer, repeat_head, weigh_attention
-from export.relevance.flow import find_embedded, find_weights
+from export.relevance.flow import find_embedded, find_states, find_weights
+from export.relevance.layers import explain_depths
 from export.relevance.reverse import Method, Reverse
 from export.relevance.rules import RULES
+from export.relevance.terms import sum_rows, sum_terms, times_gradient
 from export.tapping.tap import sort_nodes
 from export.tapping.view import GraphView
 
 WEIGHTS, SCALE = "relevance.weights", "relevance.scale"
 POSITIONS, REST, SCORE = (f"relevance.{name}" for name in ("positions", "rest", "score"))
-_STATE_AXES = 3  # [B, N, D]
+BY_LAYER, ADDED = "relevance.by_layer", "relevance.added"
 _LEAST_OPSET = 13  # axes as inputs
 
 
@@ -50,6 +54,9 @@ class Relevance:
         embedded: The value whose positions they are, what enters the first layer.
         scale: An input, float32 [B], that scales that value; it may be left out, and is 1 then. Empty where there is
             none.
+        by_layer: Of "layers", what each position did by what enters the first layer and what leaves each, float32
+            [B, L + 1, N]; else empty.
+        added: Likewise, what is added behind, float32 [B, L + 1].
     """
 
     weights: str
@@ -58,6 +65,8 @@ class Relevance:
     score: str
     embedded: str
     scale: str = ""
+    by_layer: str = ""
+    added: str = ""
 
 
 def add_relevance(
@@ -78,7 +87,7 @@ def add_relevance(
 
     Raises:
         RelevanceError: An operator has no rule, the graph has no value that is all that enters its layers, no such
-            output, no attention that this could be of, an older opset, or relevance already.
+            output, no attention that this could be of, an older opset, or relevance already; or no layers are found.
     """
     model = ModelProto()
     model.CopyFrom(lowered)
@@ -86,18 +95,23 @@ def add_relevance(
     check_output(view, output)
     embedded, scale, rest = find_embedded(view, output), "", ""
     weights = _declare(view, WEIGHTS, np.zeros((1, 1), dtype=np.float32), ["rows", "columns"])
+    made = dict[str, tuple[str, int]]()
     match method:
-        case "libra":
+        case "libra" | "layers":
+            layers = find_states(view, output, find_weights(view, output, attention)) if method == "layers" else []
             reverse = Reverse(view, "libra", embedded)
             chosen = _choose_weights(reverse, output, weights)
             reverse.walk(output, chosen, RULES)
-            positions, rest = sum_terms(reverse, embedded)
+            positions, rest, shares = sum_terms(reverse, embedded)
+            if layers:
+                by_layer, added = explain_depths(reverse, [embedded, *layers], shares)
+                made |= {BY_LAYER: (by_layer, 3), ADDED: (added, 2)}
         case "gradient":
             scale = _declare(view, SCALE, np.ones(1, dtype=np.float32), ["rows"])
             reverse = Reverse(*_scale(view, folder, embedded, scale))
             chosen = _choose_weights(reverse, output, weights)
             reverse.walk(output, chosen, RULES)
-            positions = _times_gradient(reverse, embedded)
+            positions = times_gradient(reverse, embedded, reverse.source)
         case "genatt":
             found = find_weights(view, output, attention, embedded)
             reverse = Reverse(view, "gradient", found[0])
@@ -111,9 +125,11 @@ def add_relevance(
             reverse = Reverse(view, "gradient", found[-1])
             chosen = _choose_weights(reverse, output, weights)
             positions = explain_each_layer(reverse, found, scores, chosen)
-    score = _sum_rows(reverse, reverse.add("Mul", [output, chosen]))
+    score = sum_rows(reverse, reverse.add("Mul", [output, chosen]))
     names = Relevance(WEIGHTS, POSITIONS, rest and REST, SCORE, embedded, scale)
-    made = {names.positions: (positions, 2), names.rest: (rest, 1), names.score: (score, 1)}
+    if method == "layers":
+        names = replace(names, by_layer=BY_LAYER, added=ADDED)
+    made |= {names.positions: (positions, 2), names.rest: (rest, 1), names.score: (score, 1)}
     for name, (value, rank) in made.items():
         if name:
             reverse.view.add("Identity", [value], name)
@@ -164,60 +180,6 @@ def _choose_weights(reverse: Reverse, output: str, given: str) -> str:
     differs = add("Cast", [add("Not", [add("Equal", [given, zero])])], to=TensorProto.FLOAT)
     any_given = add("Greater", [reverse.reduce_sum(differs, [1], keepdims=1), zero])  # [B, 1]
     return add("Where", [any_given, given, first])
-
-
-def _times_gradient(reverse: Reverse, embedded: str) -> str:
-    """Sum what enters the first layer times its gradient over what a position has, [B, N]."""
-    gradient = reverse.gradient(reverse.source)
-    if not gradient:
-        raise RelevanceError(f"{embedded}: the output does not depend on it")
-    return reverse.reduce_sum(reverse.add("Mul", [embedded, gradient]), [-1], keepdims=0)
-
-
-def sum_terms(reverse: Reverse, embedded: str) -> tuple[str, str]:
-    """Sum terms times their gradients: by position [B, N], and those of none [B]."""
-    view, positions = reverse.view, [_times_gradient(reverse, embedded)]
-    rest = []
-    for term, given, output in reverse.terms:
-        share = reverse.add("Mul", [given, term])
-        if _has_positions(view.shape(output), view.shape(embedded)):
-            positions.append(reverse.reduce_sum(share, [-1], keepdims=0))
-        elif _has_positions(_turned(view.shape(output)), view.shape(embedded)):  # [N, B, D], as torch's own attention
-            positions.append(reverse.add("Transpose", [reverse.reduce_sum(share, [-1], keepdims=0)], perm=[1, 0]))
-        else:
-            rest.append(_sum_rows(reverse, _in_rows(reverse, share, view.shape(output), embedded)))
-    nothing = reverse.reduce_sum(reverse.add("Mul", [positions[0], reverse.number(0.0, embedded)]), [-1], keepdims=0)
-    return _total(reverse, positions), _total(reverse, rest or [nothing])
-
-
-def _total(reverse: Reverse, parts: Sequence[str]) -> str:
-    total = parts[0]
-    for part in parts[1:]:
-        total = reverse.add("Add", [total, part])
-    return total
-
-
-def _sum_rows(reverse: Reverse, value: str) -> str:
-    """The sum over all axes but the batch, [B]."""
-    flat = reverse.add("Flatten", [value], axis=1)
-    return reverse.reduce_sum(flat, [1], keepdims=0)
-
-
-def _in_rows(reverse: Reverse, share: str, shape: Sequence[object] | None, embedded: str) -> str:
-    """What a row of the batch has, together, where windows are rows of their own: [B W, ...] as [B, W ...]."""
-    rows = reverse.view.shape(embedded)
-    if not shape or not rows or shape[0] == rows[0]:
-        return share
-    others = reverse.view.add_numbers([-1], reverse.name("others"))
-    return reverse.add("Reshape", [share, reverse.add("Concat", [reverse.size_of(embedded, 0), others], axis=0)])
-
-
-def _has_positions(shape: Sequence[object] | None, embedded: Sequence[object] | None) -> bool:
-    return shape is not None and embedded is not None and len(shape) == _STATE_AXES and shape[:2] == embedded[:2]
-
-
-def _turned(shape: Sequence[object] | None) -> Sequence[object] | None:
-    return None if shape is None else (*reversed(shape[:2]), *shape[2:])
 
 
 def prune(model: ModelProto) -> None:

@@ -18,9 +18,10 @@ import numpy as np
 from onnx import ModelProto, TensorProto, helper
 
 from export.relevance.flow import find_embedded
-from export.relevance.graph import check_output, prune, sum_terms
+from export.relevance.graph import check_output, prune
 from export.relevance.reverse import Reverse
 from export.relevance.rules import RULES
+from export.relevance.terms import sum_terms
 from export.tapping.shapes import Shape
 from export.tapping.tap import sort_nodes
 from export.tapping.view import GraphView
@@ -97,7 +98,7 @@ def _walk_back(model: ModelProto, folder: Path, output: str) -> tuple[str, str, 
     weights = reverse.add("Mul", [output, reverse.number(0.0, output)])  # nothing depends on what they are
     reverse.reduce_sum(embedded, [-1], keepdims=0)  # [B, N], a size that no value of the graph itself may have
     reverse.walk(output, weights, RULES)
-    positions, rest = sum_terms(reverse, embedded)
+    positions, rest, _ = sum_terms(reverse, embedded)
     known = [(gradient, view.shape(value)) for value, gradient in reverse.given]
     infos = {gradient: helper.make_tensor_value_info(gradient, TensorProto.FLOAT, shape) for gradient, shape in known}
     model.graph.value_info.extend(infos.values())

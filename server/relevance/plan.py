@@ -10,6 +10,7 @@ from artifact.dtypes import Array
 from server.relevance.path import Path
 
 _SCORES = 2  # numbers of a row besides its positions: the rest, and the score
+_DEPTH_NUMBERS = 3  # of a depth besides its positions: what is unsent, what is added behind, the error
 
 
 @dataclass(frozen=True)
@@ -88,6 +89,11 @@ class RelevancePlan:
         return self._answers * self.points
 
     @property
+    def _depths(self) -> int:
+        """At how many depths it is told."""
+        return self.contract.num_layers + 1 if self.contract.by_layer else 0
+
+    @property
     def _answers(self) -> int:
         return self.top or len(self.targets)
 
@@ -115,11 +121,12 @@ class RelevancePlan:
     def answer_bytes(self, rows: int) -> int:
         """Size of what will be sent for a request of so many rows."""
         sent = self.count if self.positions is None else len(self.positions)
-        return rows * self._answers * (sent + _SCORES) * NUMBER_BYTES
+        return rows * self._answers * (sent + _SCORES + self._depths * (sent + _DEPTH_NUMBERS)) * NUMBER_BYTES
 
     def computed_bytes(self, rows: int) -> int:
         """Size of what is fetched for it, and of the weights and logits of each row that is computed."""
-        return rows * self.rows_each * (self.count + _SCORES + 2 * self.num_labels) * NUMBER_BYTES
+        numbers = self.count + _SCORES + 2 * self.num_labels + self._depths * (self.count + 1)
+        return rows * self.rows_each * numbers * NUMBER_BYTES
 
 
 def repeated(inputs: Mapping[str, Array], count: int) -> dict[str, Array]:

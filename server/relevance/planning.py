@@ -7,7 +7,7 @@ from server.attention.positions import Positions
 from server.errors import InvalidInput, NotPossible
 from server.relevance.path import straight_path
 from server.relevance.plan import RelevancePlan, Target
-from server.relevance.request import DEFAULT_STEPS, INTEGRATED, RelevanceRequest
+from server.relevance.request import DEFAULT_STEPS, INTEGRATED, LIBRA, RelevanceRequest
 
 _SHOWN_LABELS = 20
 MAX_ROWS = 1024  # of a call that explains many labels, at many points: 8 labels at 126, say
@@ -25,7 +25,8 @@ def plan_relevance(
         limits: How much may be computed and sent, as of attention.
 
     Raises:
-        NotPossible: The model was exported without a relevance graph of its logits for this method, or has no labels.
+        NotPossible: The model was exported without a relevance graph of its logits for this method, or by layer, or
+            has no labels.
         InvalidInput: There is no such label, or an answer is too large, or too much is to be computed.
     """
     explained = _find_graph(request, contract)
@@ -78,7 +79,12 @@ def _find_graph(request: RelevanceRequest, contract: Contract) -> RelevanceContr
         raise NotPossible(
             f"relevance.method: {contract.name} was exported without {request.method}; expected {', '.join(methods)}"
         )
-    return methods[request.method]
+    if not request.by_layer or request.method != LIBRA:
+        return methods[request.method]
+    if contract.label_layers is None:
+        expected = "a model with Model.can_explain_layers"
+        raise NotPossible(f"relevance.by_layer: {contract.name} was exported without it; expected {expected}")
+    return contract.label_layers
 
 
 def _index(field: str, label: str, labels: tuple[str, ...]) -> int | None:

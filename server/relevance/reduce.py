@@ -1,7 +1,7 @@
 """What is sent of relevance, and how far it adds up."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,6 +30,23 @@ class Completeness:
 
 
 @dataclass(frozen=True, eq=False)
+class LayerRelevance:
+    """What makes up a score at each depth: what enters the first layer, then what leaves each.
+
+    Attributes:
+        values: What each position that is sent did by what is there, float32 [layers + 1, positions].
+        unsent: What those did that are not sent, a number a depth.
+        added: What is added behind.
+        relative_errors: How far all of it is from making up the score, as a share of all that was added.
+    """
+
+    values: Floats
+    unsent: tuple[float, ...]
+    added: tuple[float, ...]
+    relative_errors: tuple[float, ...]
+
+
+@dataclass(frozen=True, eq=False)
 class Relevance:
     """Why a row has a score.
 
@@ -42,6 +59,7 @@ class Relevance:
         rest: What belongs to no position; 0 by the methods that do not tell.
         score: What is explained.
         completeness: None by the methods whose numbers do not make up a score.
+        by_layer: None where it was not asked for.
     """
 
     method: RelevanceMethod
@@ -52,6 +70,7 @@ class Relevance:
     rest: float
     score: float
     completeness: Completeness | None
+    by_layer: LayerRelevance | None = None
 
 
 def explain_row(plan: RelevancePlan, logits: Array, found: Mapping[str, Weights]) -> list[Relevance]:
@@ -68,8 +87,28 @@ def explain_row(plan: RelevancePlan, logits: Array, found: Mapping[str, Weights]
     made = []
     for number, target in enumerate(plan.targets):
         own = slice(number * points, (number + 1) * points)
-        made.append(_explain(plan, target, logits[0], values[own], float(rests[own][0]), scores[own]))
+        why = _explain(plan, target, logits[0], values[own], float(rests[own][0]), scores[own])
+        if names.by_layer and names.added:
+            held, added = (np.asarray(found[name])[number].astype(np.float64) for name in (names.by_layer, names.added))
+            why = replace(why, by_layer=_by_layer(held, added, why.score, plan.positions))
+        made.append(why)
     return made
+
+
+def _by_layer(
+    held: NDArray[np.float64], added: NDArray[np.float64], score: float, positions: tuple[int, ...] | None
+) -> LayerRelevance:
+    """Say what is sent of what positions did at each depth [L + 1, N], with what is added behind [L + 1]."""
+    chosen = [_choose(row, positions) for row in held]
+    errors = [
+        _measure(row, rest, score, None).relative_error for row, rest in zip(held, map(float, added), strict=True)
+    ]
+    return LayerRelevance(
+        np.stack([sent for sent, _ in chosen]),
+        tuple(unsent for _, unsent in chosen),
+        tuple(map(float, added)),
+        tuple(errors),
+    )
 
 
 def _explain(

@@ -7,6 +7,7 @@ from server.errors import InvalidInput
 
 DEFAULT_STEPS, MAX_STEPS = 64, 256
 MAX_LABELS = 32
+LIBRA: RelevanceMethod = "libra"
 INTEGRATED: RelevanceMethod = "integrated-gradients"
 
 
@@ -22,6 +23,7 @@ class RelevanceRequest:
         steps: Of integrated gradients, at how many points the gradient is taken; 0 for DEFAULT_STEPS.
         labels: Several, each explained for itself.
         top: So many of the most probable, likewise; 0 for none.
+        by_layer: Whether it is told at each depth, too.
     """
 
     label: str = ""
@@ -31,6 +33,7 @@ class RelevanceRequest:
     steps: int = 0
     labels: tuple[str, ...] = ()
     top: int = 0
+    by_layer: bool = False
 
     @property
     def is_list(self) -> bool:
@@ -63,3 +66,5 @@ class RelevanceRequest:
             raise InvalidInput("relevance.steps", self.steps, f"1 to {MAX_STEPS}, or 0 for {DEFAULT_STEPS}")
         if self.steps and self.method != INTEGRATED:
             raise InvalidInput("relevance.steps", self.steps, f"none but with {INTEGRATED}, not with {self.method}")
+        if self.by_layer and self.method != LIBRA:
+            raise InvalidInput("relevance.by_layer", "true", f"none but with {LIBRA}, not with {self.method}")

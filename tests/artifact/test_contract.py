@@ -112,6 +112,24 @@ def test_relevance_by_other_methods_stands_beside_that_by_libra() -> None:
             Contract.model_validate({**CONTRACT.model_dump(), **wrong})
 
 
+def test_relevance_by_layer_is_a_graph_and_no_method() -> None:
+    """With a row for each depth; and nothing of it is missing."""
+    assert CONTRACT.relevance
+    libra = CONTRACT.relevance.model_dump()
+    layers = {**libra, "graph": "layers", "by_layer": "by_layer", "added": "added", "num_layers": 2}
+    found = Contract.model_validate({**CONTRACT.model_dump(), "other_relevance": [layers]})
+    assert (list(found.label_methods), CONTRACT.label_layers) == (["libra"], None)
+    assert found.label_layers == found.other_relevance[0]
+    assert found.label_layers.outputs == (*CONTRACT.relevance.outputs, "by_layer", "added")
+    assert found.further_axes["by_layer"] == ("batch", 3, "seq_len")
+    assert found.further_axes["added"] == ("batch", 3)
+    assert "relevance.layers.onnx" in found.explaining_files
+    for name in ("rest", "by_layer", "added", "num_layers"):
+        wrong = {**CONTRACT.model_dump(), "other_relevance": [{**layers, name: 0 if name == "num_layers" else None}]}
+        with pytest.raises(ValidationError, match=f"other_relevance: 'layers' without {name}"):
+            Contract.model_validate(wrong)
+
+
 def test_a_part_has_the_numbers_of_the_vector() -> None:
     """Which similarities are of."""
     similarity = CONTRACT.similarity

@@ -106,7 +106,7 @@ def models() -> list[pb.Model]:
         "max_inputs": 3,
     }
     methods = [pb.RELEVANCE_METHOD_UNSPECIFIED, pb.RELEVANCE_METHOD_GENATT]
-    explained = image | {"can_explain": True, "relevance_methods": methods}
+    explained = image | {"can_explain": True, "can_explain_layers": True, "relevance_methods": methods}
     text = {
         "max_inputs": 3,
         "version": "2",
@@ -482,6 +482,8 @@ def _explained(asked: pb.RelevanceRequest, *, of_image: bool) -> pb.Relevance:
         found.error, found.relative_error = 2e-7, 4.2e-8
     if asked.method == pb.RELEVANCE_METHOD_INTEGRATED_GRADIENTS:
         found.baseline = -0.25
+    if asked.by_layer:
+        found.by_layer.CopyFrom(_by_layer(np.array(values), positions, found.score))
     if of_image:
         found.patches.CopyFrom(GRID)
         return found
@@ -489,6 +491,18 @@ def _explained(asked: pb.RelevanceRequest, *, of_image: bool) -> pb.Relevance:
     for number, (word, (start, end)) in enumerate(zip(WORDS, places, strict=True)):
         found.tokens.tokens.append(pb.Token(id=number, text=word, start=start, end=end, special=not end))
     return found
+
+
+def _by_layer(values: NDArray[np.float64], positions: list[int], score: float) -> pb.LayerRelevance:
+    """What enters, half of it behind the first layer, and all behind the second at the first position."""
+    depths = np.stack([values, values / 2, np.where(np.arange(len(values)) == 0, values.sum(), 0)])
+    sent = depths[:, positions] if positions else depths
+    return pb.LayerRelevance(
+        values=float_tensor(sent),
+        unsent=depths.sum(1) - sent.sum(1),
+        added=score - depths.sum(1),
+        relative_error=[1e-8, 2e-8, 3e-8],
+    )
 
 
 def step_weights(step: int) -> NDArray[np.float32]:

@@ -137,3 +137,39 @@ def test_an_answer_draws_itself(client: Client) -> None:
     assert map_of(kept.plot(photo=PHOTO)).get_clim() == (-3, 3)
     with pytest.raises(ValueError, match="without tokens"):
         pictures.relevance_text(of_image(client), model="photos")
+
+
+def test_layers_of_a_photo_are_maps_of_one_scale(client: Client) -> None:
+    """One of each depth, in their order; below each stands what is added behind it."""
+    why = of_image(client, by_layer=True)
+    figure = pictures.relevance_layers(why, model="photos", photo=PHOTO, style=pictures.PRINT)
+    heats = [axes.images[-1] for axes in figure.axes if len(axes.images) > 1]
+    assert [heat.get_clim() for heat in heats] == [(-3, 3)] * 3
+    for heat, expected in zip(heats, (PATCHES, PATCHES / 2, 0 * PATCHES), strict=True):
+        np.testing.assert_allclose(centres_of(heat, 2), expected)
+    told = texts_of(figure).replace("\n", " ")
+    for line in ("entering", "layer 1", "layer 2", "class token +3.5 · added behind -0.5"):
+        assert line in told
+
+
+@pytest.mark.parametrize("drop_special", [False, True])
+def test_layers_of_a_text_are_rows_that_make_up_the_score(client: Client, drop_special: bool) -> None:
+    """With a column for what is added behind, and for what was left out."""
+    why = of_text(client, by_layer=True, drop_special=drop_special)
+    axes = pictures.relevance_layers(why, model="photos").axes[0]
+    drawn = np.asarray(axes.images[0].get_array())
+    np.testing.assert_allclose(drawn.sum(1), [1.5] * 3)
+    low, high = axes.images[0].get_clim()
+    assert -low == high == np.abs(drawn).max()
+    assert [tick.get_text() for tick in axes.get_yticklabels()] == ["entering", "layer 1", "layer 2"]
+    columns = [tick.get_text() for tick in axes.get_xticklabels()]
+    assert columns[-1] == "added behind"
+    assert columns[:-1] == (
+        ["cats", "sit", "##ting", "left out"] if drop_special else ["[CLS]", "cats", "sit", "##ting", "[SEP]"]
+    )
+
+
+def test_without_layers_there_is_nothing_to_draw(client: Client) -> None:
+    """It says what was expected."""
+    with pytest.raises(ValueError, match="relevance without layers; expected that of a request with by_layer"):
+        pictures.relevance_layers(of_text(client), model="photos")

@@ -114,6 +114,7 @@ def test_several_labels_have_an_answer_each(client: Client) -> None:
         ({"labels": "cat"}, "relevance.labels: 'cat'; expected a list of str"),
         ({"top": -1}, "relevance.top: -1; expected"),
         ({"steps": 1.5}, "relevance.steps: 1.5"),
+        ({"by_layer": "yes"}, "relevance.by_layer: 'yes'"),
     ],
 )
 def test_what_cannot_be_sent_is_refused(client: Client, asked: dict[str, Any], message: str) -> None:
@@ -135,9 +136,42 @@ def test_tokens_of_a_word_are_summed(client: Client) -> None:
             why.by_word()
 
 
+def test_each_depth_makes_up_the_score(client: Client) -> None:
+    """And is relevance itself: it has names, words and HTML, and keeps what it came from."""
+    for asked in ({}, {"drop_special": True}):
+        why = of_text(client, by_layer=True, **asked)
+        layers = why.by_layer
+        assert layers is not None
+        assert layers.values.shape == (3, len(why.values)) and layers.values.dtype == np.float32
+        for depth in range(3):
+            there = why.at_layer(depth)
+            assert float(there.values.sum()) + there.unsent + there.rest == pytest.approx(why.score)
+            assert (there.layer, there.by_layer, there.score) == (depth, None, why.score)
+            assert there.relative_error == pytest.approx((depth + 1) * 1e-8)
+    half = of_text(client, by_layer=True).at_layer(1)
+    assert [word.value for word in half.by_word()] == [-0.75, 1.25]
+    assert origin_of(half).model == "photos"
+    assert "photos · why cat · layer 1 · score 1.5 · adds up within 2e-8 · added behind +0.938" in half._repr_html_()
+    assert "photos · why cat · entering · score" in of_text(client, by_layer=True).at_layer(0)._repr_html_()
+    assert repr(half) == "Relevance(cat: 1.5 of 5 positions, layer 1, within 2e-08)"
+    off = dataclasses.replace(of_text(client, by_layer=True), score=2.5).at_layer(2)
+    assert off.error == pytest.approx(1)
+
+
+def test_layers_that_are_not_there_are_refused(client: Client) -> None:
+    """None that were not asked for, and no more than the network has."""
+    assert of_text(client).by_layer is None
+    with pytest.raises(regard.InvalidArgument, match="relevance: not by layer; expected that of a request with by_"):
+        of_text(client).at_layer(0)
+    for layer in (3, -1):
+        with pytest.raises(regard.InvalidArgument, match=f"layer: {layer}; expected"):
+            of_text(client, by_layer=True).at_layer(layer)
+
+
 def test_models_say_whether_they_explain(client: Client, run: Run) -> None:
     """In Python and in the table."""
     assert [model.name for model in client.models() if model.can_explain] == ["photos"]
+    assert [model.name for model in client.models() if model.can_explain_layers] == ["photos"]
     assert {model.relevance_methods for model in client.models()} == {(), ("libra", "genatt")}
     lines = {line.split()[0]: line for line in run("models").out.splitlines()[1:7]}
     assert "classify (3), explain" in lines["photos"]

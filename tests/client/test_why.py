@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from regard.console import Terminal
-from regard.explaining import why_table
+from regard.explaining import WhyOptions, why_table
 from regard.relevance import Relevance
 from regard.v1 import types_pb2 as pb
 from tests.client.conftest import Run
@@ -124,6 +124,57 @@ def test_another_method_is_named(run: Run, server: FakeServer) -> None:
     assert "baseline  -0.2500" in done.out
 
 
+def test_layers_are_printed_below(run: Run, server: FakeServer) -> None:
+    """What is at each depth, and where the most of it; nothing of it where it was not asked for."""
+    done = run("classify", "cats sitting", "--model", "photos", "--why", "--by-layer")
+    assert server.requests[-1].relevance.by_layer
+    lines = [
+        line.strip().split(maxsplit=columns)
+        for line, columns in zip(done.out.rstrip().splitlines()[11:], (3, 3, 4, 4), strict=True)
+    ]
+    assert lines == [
+        ["positions", "added", "behind", "strongest"],
+        ["entering", "+1.1250", "+0.3750", "##ting +2 · cats -1.5 · sit +0.5"],
+        ["layer", "1", "+0.5625", "+0.9375", "##ting +1 · cats -0.75 · sit +0.25"],
+        ["layer", "2", "+1.1250", "+0.3750", "[CLS] +1.12 · cats +0 · sit +0"],
+    ]
+    assert "layer 1" not in run("classify", "cats sitting", "--model", "photos", "--why").out
+    done = run("classify", "cats sitting", "--model", "photos", "--why-top", "2", "--by-layer")
+    assert done.out.count("layer 2") == 2
+
+
+def test_layers_are_in_files_and_json(run: Run, photo: Path, tmp_path: Path) -> None:
+    """A row for each depth; and none where they were not asked for."""
+    one = json.loads(run("classify", "cats", "--model", "photos", "--why", "--by-layer", "--json").out)
+    assert one["relevance"]["by_layer"]["values"][0] == list(RELEVANCE_OF_TEXT)
+    assert one["relevance"]["by_layer"]["added"] == [0.375, 0.9375, 0.375]
+    assert run("classify", photo, "--model", "photos", "--why", "--by-layer", "-o", "why.npz").code == 0
+    with np.load(tmp_path / "why.npz") as arrays:
+        assert arrays["by_layer"].shape == (1, 3, 7)
+        np.testing.assert_array_equal(arrays["by_layer"][0, 1], np.array(RELEVANCE_OF_IMAGE) / 2)
+        np.testing.assert_array_equal(arrays["added"], [[-0.5, 1.25, -0.5]])
+    assert run("classify", photo, "--model", "photos", "--why", "-o", "plain.npz").code == 0
+    with np.load(tmp_path / "plain.npz") as arrays:
+        assert "by_layer" not in arrays
+
+
+def test_a_run_goes_on_by_layer_only_where_it_began_so() -> None:
+    """Its columns would differ."""
+    plain, layers = WhyOptions(why=("",)), WhyOptions(why=("",), by_layer=True)
+    assert plain.asked != layers.asked
+    assert not WhyOptions(by_layer=True).asked
+
+
+def test_a_server_that_sends_no_layers_is_told(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An older one does not know the field."""
+    monkeypatch.setattr("tests.client.fake._by_layer", lambda *_: pb.LayerRelevance())
+    monkeypatch.setattr("regard.decoding._read_layers", lambda _: None)
+    told = "regard: the server sent none by layer; expected one that knows RelevanceRequest.by_layer\n"
+    for inputs in (("hm",), ("hm", "ha")):
+        done = run("classify", *inputs, "--model", "photos", "--why", "--by-layer")
+        assert (done.code, done.err) == (1, told)
+
+
 def test_several_labels_are_explained_one_below_the_other(run: Run, server: FakeServer) -> None:
     """Those that are named, or the most probable."""
     done = run("classify", "cats sitting", "--model", "photos", "--why", "[dog]", "--why", "a, b")
@@ -144,6 +195,8 @@ def test_several_labels_are_explained_one_below_the_other(run: Run, server: Fake
     [
         (["--method", "genatt"], "--method genatt: given with no --why; expected it with --why"),
         (["--steps", "3"], "--steps 3: given with no --why"),
+        (["--by-layer"], "--by-layer: given with no --why; expected it with --why"),
+        (["--why", "--by-layer", "--method", "genatt"], "--by-layer: given with genatt; expected libra, the method"),
         (["--why", "--steps", "3"], "--steps 3: given with libra; expected integrated-gradients"),
         (["--why", "cat", "--why"], "--why: given several times and once without a label"),
         (["--why", "cat", "--why-top", "2"], "--why-top 2: given with --why; expected one of both"),
@@ -190,6 +243,9 @@ def test_the_command_line_writes_pictures(run: Run, photo: Path, tmp_path: Path,
         done = run("classify", given, "--model", "photos", "--why", "-o", f"why{suffix}", "--size", "print")
         assert (done.code, done.err) == (0, f"regard: wrote why{suffix}\n")
         assert "why cat" in done.out
+        assert (tmp_path / f"why{suffix}").stat().st_size > 1000
+        (tmp_path / f"why{suffix}").unlink()
+        assert run("classify", given, "--model", "photos", "--why", "--by-layer", "-o", f"why{suffix}").code == 0
         assert (tmp_path / f"why{suffix}").stat().st_size > 1000
         (tmp_path / f"why{suffix}").unlink()
 

@@ -276,5 +276,5 @@ def test_relevance_graphs_that_there_are_not_are_refused(tmp_path: Path) -> None
     """With those that there are; before anything is loaded."""
     done = CliRunner().invoke(app, ["nowhere", "--out", str(tmp_path), "--relevance", "libra,lrp"])
     assert done.exit_code == 1
-    expected = "--relevance: 'lrp'; expected some of libra, gradient, genatt, legrad with commas, all, or none"
+    expected = "--relevance: 'lrp'; expected some of libra, gradient, genatt, legrad, layers with commas, all, or none"
     assert expected in " ".join(done.output.split())

@@ -161,7 +161,8 @@ def main() -> None:
     save_towers()
     save_windows()
     save_whisper()
-    build(load_folder(GOLDEN_NETWORK, name=NAME, description="random weights, for tests"), GOLDEN_MODELS)
+    source = load_folder(GOLDEN_NETWORK, name=NAME, description="random weights, for tests")
+    build(source, GOLDEN_MODELS, relevance=("libra", "layers"))
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ from regard.pictures.arcs import token_arcs
 from regard.pictures.beside import side_by_side
 from regard.pictures.charts import head_chart
 from regard.pictures.files import save, to_bytes
+from regard.pictures.layers import relevance_layers
 from regard.pictures.lettering import MissingFont
 from regard.pictures.matches import match_lines
 from regard.pictures.overlays import head_grid, overlay, query_maps
@@ -43,6 +44,7 @@ __all__ = [
     "pair_matrix",
     "patch_map",
     "query_maps",
+    "relevance_layers",
     "relevance_map",
     "relevance_text",
     "save",

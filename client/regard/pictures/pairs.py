@@ -1,7 +1,11 @@
 """What each position of one input does with each of another for their similarity, as a matrix in two colours."""
 
+from collections.abc import Sequence
+
+import numpy as np
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure, SubFigure
+from numpy.typing import NDArray
 
 from regard.comparison import SimilarityRelevance
 from regard.pictures.lettering import cut, longest_inches, printable
@@ -47,14 +51,26 @@ def pair_matrix(why: SimilarityRelevance, *, model: str, style: Style = SCREEN, 
     """
     if why.pairs is None:
         raise ValueError("similarity without pairs; expected those of a request with pairs")
-    points = style.text_points
-    rows, columns = (
-        [cut(printable(name), _NAME_INCHES, points) for name in names(one)] for one in (why.first, why.second)
+    return draw_matrix(
+        why.pairs, names(why.first), names(why.second), similarity_headline(why, model), _UNIT, style, on
     )
+
+
+def draw_matrix(
+    values: NDArray[np.floating],
+    rows: Sequence[str],
+    columns: Sequence[str],
+    headline: str,
+    unit: str,
+    style: Style,
+    on: SubFigure | None,
+) -> Figure:
+    """Draw numbers [rows, columns] in two colours, each row and column with its name; else as `pair_matrix`."""
+    points = style.text_points
+    rows, columns = ([cut(printable(name), _NAME_INCHES, points) for name in side] for side in (rows, columns))
     cell = min(_CELL_INCHES, _MOST_INCHES / max(len(rows), len(columns)))
     beside, below = (longest_inches(side, points) + 3 * MARGIN_INCHES for side in (rows, columns))
     width, height = cell * len(columns), cell * len(rows)
-    headline = similarity_headline(why, model)
     full = style.at_most(max(width + beside + scale_inches(style) + MARGIN_INCHES, 4.5))
     width = min(width, full - beside - scale_inches(style) - MARGIN_INCHES)
     title = fit_title(headline, full - 2 * MARGIN_INCHES, points + 2)
@@ -62,15 +78,15 @@ def pair_matrix(why: SimilarityRelevance, *, model: str, style: Style = SCREEN, 
     write_title(drawn_on, title.text, title.points, style)
     top = inches_of(drawn_on)[1] - below - height
     axes = place(drawn_on, beside, top, width, height)
-    end = signed_end(why.pairs, style.scale)
+    end = signed_end(values, style.scale)
     colours, norm = signed_colours(style.theme), Normalize(-end.value, end.value)
-    drawn = axes.imshow(why.pairs, cmap=colours, norm=norm, aspect="auto", interpolation="nearest")
+    drawn = axes.imshow(values, cmap=colours, norm=norm, aspect="auto", interpolation="nearest")
     for axis, side in ((axes.yaxis, rows), (axes.xaxis, columns)):
         axis.set_ticks(range(len(side)), side, fontsize=points, color=style.ink)
     axes.tick_params(length=0)
     axes.tick_params(axis="x", rotation=90)
     for edge in axes.spines.values():
         edge.set_visible(False)
-    label = scale_label(_UNIT, end, style)
+    label = scale_label(unit, end, style)
     draw_bar(drawn_on, (beside + width, top), height, drawn, style, label, beyond=end.beyond, over_photo=False)
     return whole(drawn_on)

@@ -43,7 +43,7 @@ from regard.relevance import Relevance
 from regard.scales import End, signed_end
 
 _WANTED_INCHES, _LEAST_INCHES = 8.0, 3.6
-_UNIT, _UNSIGNED = "against · logits · for", ("genatt", "legrad")
+UNIT, _UNSIGNED = "against · logits · for", ("genatt", "legrad")
 _WORD_POINTS, _LINE_SHARE, _PAD_POINTS = 3.0, 1.9, 2.0
 _DARK_INK, _LIGHT_INK, _BRIGHT = "#1a1a1a", "#ffffff", 0.45
 _MARKS = ("##", "▁", "Ġ")
@@ -127,7 +127,7 @@ def relevance_text(why: Relevance, *, model: str, style: Style = SCREEN, on: Sub
 
 def _unit(why: Relevance) -> str:
     """What the numbers of the scale are."""
-    return why.method if why.method in _UNSIGNED else _UNIT
+    return why.method if why.method in _UNSIGNED else UNIT
 
 
 @dataclass(frozen=True)

@@ -312,7 +312,7 @@ class LayerHiddenStates(_message.Message):
     def __init__(self, layer: _Optional[int] = ..., axes: _Optional[_Iterable[str]] = ..., positions: _Optional[_Iterable[int]] = ..., values: _Optional[_Union[Tensor, _Mapping]] = ..., scales: _Optional[_Union[Tensor, _Mapping]] = ..., offsets: _Optional[_Union[Tensor, _Mapping]] = ...) -> None: ...
 
 class RelevanceRequest(_message.Message):
-    __slots__ = ("label", "against", "drop_special", "method", "steps", "labels", "top")
+    __slots__ = ("label", "against", "drop_special", "method", "steps", "labels", "top", "by_layer")
     LABEL_FIELD_NUMBER: _ClassVar[int]
     AGAINST_FIELD_NUMBER: _ClassVar[int]
     DROP_SPECIAL_FIELD_NUMBER: _ClassVar[int]
@@ -320,6 +320,7 @@ class RelevanceRequest(_message.Message):
     STEPS_FIELD_NUMBER: _ClassVar[int]
     LABELS_FIELD_NUMBER: _ClassVar[int]
     TOP_FIELD_NUMBER: _ClassVar[int]
+    BY_LAYER_FIELD_NUMBER: _ClassVar[int]
     label: str
     against: str
     drop_special: bool
@@ -327,10 +328,11 @@ class RelevanceRequest(_message.Message):
     steps: int
     labels: _containers.RepeatedScalarFieldContainer[str]
     top: int
-    def __init__(self, label: _Optional[str] = ..., against: _Optional[str] = ..., drop_special: bool = ..., method: _Optional[_Union[RelevanceMethod, str]] = ..., steps: _Optional[int] = ..., labels: _Optional[_Iterable[str]] = ..., top: _Optional[int] = ...) -> None: ...
+    by_layer: bool
+    def __init__(self, label: _Optional[str] = ..., against: _Optional[str] = ..., drop_special: bool = ..., method: _Optional[_Union[RelevanceMethod, str]] = ..., steps: _Optional[int] = ..., labels: _Optional[_Iterable[str]] = ..., top: _Optional[int] = ..., by_layer: bool = ...) -> None: ...
 
 class Relevance(_message.Message):
-    __slots__ = ("index", "label", "against", "score", "values", "positions", "unsent", "rest", "error", "relative_error", "tokens", "patches", "method", "baseline", "words")
+    __slots__ = ("index", "label", "against", "score", "values", "positions", "unsent", "rest", "error", "relative_error", "tokens", "patches", "method", "baseline", "words", "by_layer")
     INDEX_FIELD_NUMBER: _ClassVar[int]
     LABEL_FIELD_NUMBER: _ClassVar[int]
     AGAINST_FIELD_NUMBER: _ClassVar[int]
@@ -346,6 +348,7 @@ class Relevance(_message.Message):
     METHOD_FIELD_NUMBER: _ClassVar[int]
     BASELINE_FIELD_NUMBER: _ClassVar[int]
     WORDS_FIELD_NUMBER: _ClassVar[int]
+    BY_LAYER_FIELD_NUMBER: _ClassVar[int]
     index: int
     label: str
     against: str
@@ -361,7 +364,20 @@ class Relevance(_message.Message):
     method: RelevanceMethod
     baseline: float
     words: _containers.RepeatedScalarFieldContainer[int]
-    def __init__(self, index: _Optional[int] = ..., label: _Optional[str] = ..., against: _Optional[str] = ..., score: _Optional[float] = ..., values: _Optional[_Union[Tensor, _Mapping]] = ..., positions: _Optional[_Iterable[int]] = ..., unsent: _Optional[float] = ..., rest: _Optional[float] = ..., error: _Optional[float] = ..., relative_error: _Optional[float] = ..., tokens: _Optional[_Union[TokenSequence, _Mapping]] = ..., patches: _Optional[_Union[PatchGrid, _Mapping]] = ..., method: _Optional[_Union[RelevanceMethod, str]] = ..., baseline: _Optional[float] = ..., words: _Optional[_Iterable[int]] = ...) -> None: ...
+    by_layer: LayerRelevance
+    def __init__(self, index: _Optional[int] = ..., label: _Optional[str] = ..., against: _Optional[str] = ..., score: _Optional[float] = ..., values: _Optional[_Union[Tensor, _Mapping]] = ..., positions: _Optional[_Iterable[int]] = ..., unsent: _Optional[float] = ..., rest: _Optional[float] = ..., error: _Optional[float] = ..., relative_error: _Optional[float] = ..., tokens: _Optional[_Union[TokenSequence, _Mapping]] = ..., patches: _Optional[_Union[PatchGrid, _Mapping]] = ..., method: _Optional[_Union[RelevanceMethod, str]] = ..., baseline: _Optional[float] = ..., words: _Optional[_Iterable[int]] = ..., by_layer: _Optional[_Union[LayerRelevance, _Mapping]] = ...) -> None: ...
+
+class LayerRelevance(_message.Message):
+    __slots__ = ("values", "unsent", "added", "relative_error")
+    VALUES_FIELD_NUMBER: _ClassVar[int]
+    UNSENT_FIELD_NUMBER: _ClassVar[int]
+    ADDED_FIELD_NUMBER: _ClassVar[int]
+    RELATIVE_ERROR_FIELD_NUMBER: _ClassVar[int]
+    values: Tensor
+    unsent: _containers.RepeatedScalarFieldContainer[float]
+    added: _containers.RepeatedScalarFieldContainer[float]
+    relative_error: _containers.RepeatedScalarFieldContainer[float]
+    def __init__(self, values: _Optional[_Union[Tensor, _Mapping]] = ..., unsent: _Optional[_Iterable[float]] = ..., added: _Optional[_Iterable[float]] = ..., relative_error: _Optional[_Iterable[float]] = ...) -> None: ...
 
 class SimilarityRelevanceRequest(_message.Message):
     __slots__ = ("drop_special", "pairs")
@@ -538,7 +554,7 @@ class SimilarityMap(_message.Message):
     def __init__(self, tokens: _Optional[_Union[TokenSequence, _Mapping]] = ..., patches: _Optional[_Union[PatchGrid, _Mapping]] = ..., similarities: _Optional[_Union[Tensor, _Mapping]] = ..., text_similarities: _Optional[_Union[Tensor, _Mapping]] = ..., similarity: _Optional[float] = ...) -> None: ...
 
 class Model(_message.Message):
-    __slots__ = ("name", "version", "family", "description", "inputs", "outputs", "modality", "can_classify", "labels", "can_embed", "embedding_dim", "embedding_normalized", "attention_layers", "patches", "max_tokens", "max_batch_size", "device", "precision", "max_inputs", "prompts", "default_prompt", "similarity", "takes_pairs", "can_rank", "activation", "hidden_state_layers", "can_explain", "relevance_methods", "can_explain_similarity", "matryoshka_dims", "embedding_sparse", "token_vector_dim", "query_tokens", "document_tokens", "towers", "max_audio_seconds", "generation")
+    __slots__ = ("name", "version", "family", "description", "inputs", "outputs", "modality", "can_classify", "labels", "can_embed", "embedding_dim", "embedding_normalized", "attention_layers", "patches", "max_tokens", "max_batch_size", "device", "precision", "max_inputs", "prompts", "default_prompt", "similarity", "takes_pairs", "can_rank", "activation", "hidden_state_layers", "can_explain", "relevance_methods", "can_explain_similarity", "can_explain_layers", "matryoshka_dims", "embedding_sparse", "token_vector_dim", "query_tokens", "document_tokens", "towers", "max_audio_seconds", "generation")
     class PromptsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -575,6 +591,7 @@ class Model(_message.Message):
     CAN_EXPLAIN_FIELD_NUMBER: _ClassVar[int]
     RELEVANCE_METHODS_FIELD_NUMBER: _ClassVar[int]
     CAN_EXPLAIN_SIMILARITY_FIELD_NUMBER: _ClassVar[int]
+    CAN_EXPLAIN_LAYERS_FIELD_NUMBER: _ClassVar[int]
     MATRYOSHKA_DIMS_FIELD_NUMBER: _ClassVar[int]
     EMBEDDING_SPARSE_FIELD_NUMBER: _ClassVar[int]
     TOKEN_VECTOR_DIM_FIELD_NUMBER: _ClassVar[int]
@@ -612,6 +629,7 @@ class Model(_message.Message):
     can_explain: bool
     relevance_methods: _containers.RepeatedScalarFieldContainer[RelevanceMethod]
     can_explain_similarity: bool
+    can_explain_layers: bool
     matryoshka_dims: _containers.RepeatedScalarFieldContainer[int]
     embedding_sparse: bool
     token_vector_dim: int
@@ -620,7 +638,7 @@ class Model(_message.Message):
     towers: Towers
     max_audio_seconds: float
     generation: Generation
-    def __init__(self, name: _Optional[str] = ..., version: _Optional[str] = ..., family: _Optional[str] = ..., description: _Optional[str] = ..., inputs: _Optional[_Iterable[_Union[TensorSpec, _Mapping]]] = ..., outputs: _Optional[_Iterable[_Union[TensorSpec, _Mapping]]] = ..., modality: _Optional[_Union[Modality, str]] = ..., can_classify: bool = ..., labels: _Optional[_Iterable[str]] = ..., can_embed: bool = ..., embedding_dim: _Optional[int] = ..., embedding_normalized: bool = ..., attention_layers: _Optional[_Iterable[_Union[AttentionLayer, _Mapping]]] = ..., patches: _Optional[_Union[PatchGrid, _Mapping]] = ..., max_tokens: _Optional[int] = ..., max_batch_size: _Optional[int] = ..., device: _Optional[str] = ..., precision: _Optional[str] = ..., max_inputs: _Optional[int] = ..., prompts: _Optional[_Mapping[str, str]] = ..., default_prompt: _Optional[str] = ..., similarity: _Optional[str] = ..., takes_pairs: bool = ..., can_rank: bool = ..., activation: _Optional[str] = ..., hidden_state_layers: _Optional[_Iterable[_Union[HiddenStateLayer, _Mapping]]] = ..., can_explain: bool = ..., relevance_methods: _Optional[_Iterable[_Union[RelevanceMethod, str]]] = ..., can_explain_similarity: bool = ..., matryoshka_dims: _Optional[_Iterable[int]] = ..., embedding_sparse: bool = ..., token_vector_dim: _Optional[int] = ..., query_tokens: _Optional[int] = ..., document_tokens: _Optional[int] = ..., towers: _Optional[_Union[Towers, _Mapping]] = ..., max_audio_seconds: _Optional[float] = ..., generation: _Optional[_Union[Generation, _Mapping]] = ...) -> None: ...
+    def __init__(self, name: _Optional[str] = ..., version: _Optional[str] = ..., family: _Optional[str] = ..., description: _Optional[str] = ..., inputs: _Optional[_Iterable[_Union[TensorSpec, _Mapping]]] = ..., outputs: _Optional[_Iterable[_Union[TensorSpec, _Mapping]]] = ..., modality: _Optional[_Union[Modality, str]] = ..., can_classify: bool = ..., labels: _Optional[_Iterable[str]] = ..., can_embed: bool = ..., embedding_dim: _Optional[int] = ..., embedding_normalized: bool = ..., attention_layers: _Optional[_Iterable[_Union[AttentionLayer, _Mapping]]] = ..., patches: _Optional[_Union[PatchGrid, _Mapping]] = ..., max_tokens: _Optional[int] = ..., max_batch_size: _Optional[int] = ..., device: _Optional[str] = ..., precision: _Optional[str] = ..., max_inputs: _Optional[int] = ..., prompts: _Optional[_Mapping[str, str]] = ..., default_prompt: _Optional[str] = ..., similarity: _Optional[str] = ..., takes_pairs: bool = ..., can_rank: bool = ..., activation: _Optional[str] = ..., hidden_state_layers: _Optional[_Iterable[_Union[HiddenStateLayer, _Mapping]]] = ..., can_explain: bool = ..., relevance_methods: _Optional[_Iterable[_Union[RelevanceMethod, str]]] = ..., can_explain_similarity: bool = ..., can_explain_layers: bool = ..., matryoshka_dims: _Optional[_Iterable[int]] = ..., embedding_sparse: bool = ..., token_vector_dim: _Optional[int] = ..., query_tokens: _Optional[int] = ..., document_tokens: _Optional[int] = ..., towers: _Optional[_Union[Towers, _Mapping]] = ..., max_audio_seconds: _Optional[float] = ..., generation: _Optional[_Union[Generation, _Mapping]] = ...) -> None: ...
 
 class Generation(_message.Message):
     __slots__ = ("num_layers", "num_heads", "max_tokens", "starts", "default_start", "num_beams", "length_penalty", "vocab_size", "alignment_heads")

@@ -90,6 +90,7 @@ def _describe_one(model: LoadedModel, max_batch_size: int, max_inputs: int, devi
         described.generation.CopyFrom(_describe_generation(contract.generation))
     described.can_explain = contract.explains_labels
     described.relevance_methods.extend(METHODS[method] for method in contract.label_methods)
+    described.can_explain_layers = contract.label_layers is not None
     described.can_explain_similarity = contract.similarity is not None
     for layer in contract.attention:
         added = described.attention_layers.add(

@@ -35,6 +35,7 @@ def read_relevance(message: pb.RelevanceRequest) -> RelevanceRequest:
         message.steps,
         tuple(message.labels),
         message.top,
+        message.by_layer,
     )
 
 
@@ -66,6 +67,11 @@ def write_reason(
         if complete.baseline is not None:
             message.baseline = complete.baseline
     write_tensor(np.ascontiguousarray(why.values), message.values)
+    if layers := why.by_layer:
+        write_tensor(layers.values, message.by_layer.values)
+        message.by_layer.unsent.extend(layers.unsent)
+        message.by_layer.added.extend(layers.added)
+        message.by_layer.relative_error.extend(layers.relative_errors)
     message.positions.extend(positions or ())
     if isinstance(source := prepared.source, Tokens):
         words = _number_words(source)

@@ -67,16 +67,11 @@ def holding() -> Iterator[None]:
         yield
 
 
-def explain(
-    network: Any, feed: tuple[Tensor, ...], score: Callable[[dict[str, Tensor]], Tensor]
-) -> tuple[Tensor, Tensor]:
-    """Return the relevance of each position [B, N], and what belongs to none [B].
+Run = tuple[dict[str, Tensor], list[Tensor], list[tuple[Tensor, Tensor]]]
 
-    Args:
-        network: One of model/.
-        feed: Its inputs.
-        score: Of its outputs, [B].
-    """
+
+def _run(network: Any, feed: tuple[Tensor, ...]) -> Run:
+    """Outputs, hidden states, and the biases of norms and linear layers with what each was added to."""
     added: list[tuple[Tensor, Tensor]] = []
 
     def keep(module: Any, _given: Any, made: Tensor) -> None:
@@ -90,8 +85,21 @@ def explain(
     finally:
         for hook in hooks:
             hook.remove()
+    return outputs, states, [pair for pair in added if pair[1] is not states[0]]  # the embeddings' own norm is before
+
+
+def explain(
+    network: Any, feed: tuple[Tensor, ...], score: Callable[[dict[str, Tensor]], Tensor]
+) -> tuple[Tensor, Tensor]:
+    """Return the relevance of each position [B, N], and what belongs to none [B].
+
+    Args:
+        network: One of model/.
+        feed: Its inputs.
+        score: Of its outputs, [B].
+    """
+    outputs, states, added = _run(network, feed)
     embedded, total = states[0], score(outputs).sum()
-    added = [(bias, made) for bias, made in added if made is not embedded]  # the embeddings' own norm comes before
     found = torch.autograd.grad(total, [embedded, *(made for _, made in added)], allow_unused=True)
     positions = (embedded * found[0]).sum(-1)
     rest = torch.zeros(len(positions))
@@ -104,3 +112,23 @@ def explain(
         else:
             rest = rest + share
     return positions.detach(), rest.detach()
+
+
+def explain_layers(
+    network: Any, feed: tuple[Tensor, ...], score: Callable[[dict[str, Tensor]], Tensor]
+) -> tuple[Tensor, Tensor]:
+    """Return each hidden state times its gradient [B, L + 1, N], and what is added behind each [B, L + 1].
+
+    Behind a state is what that does not depend on. Args: as explain.
+    """
+    outputs, states, added = _run(network, feed)
+    made = [each for _, each in added]
+    found = torch.autograd.grad(score(outputs).sum(), [*states, *made], allow_unused=True, retain_graph=True)
+    held = torch.stack([(one * gradient).sum(-1) for one, gradient in zip(states, found, strict=False)], 1)
+    behind = torch.zeros(held.shape[:2])
+    for depth, state in enumerate(states):
+        before = torch.autograd.grad(state.sum(), made, allow_unused=True, retain_graph=True)
+        for (bias, _), gradient, earlier in zip(added, found[len(states) :], before, strict=True):
+            if gradient is not None and earlier is None:
+                behind[:, depth] += (gradient * bias).flatten(1).sum(1)
+    return held.detach(), behind.detach()

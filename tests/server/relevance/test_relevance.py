@@ -24,7 +24,8 @@ def other(graph: RelevanceGraph) -> RelevanceContract:
     return fakes.CONTRACT.relevance.model_copy(update={"graph": graph, "rest": None, "scale": scale})
 
 
-CONTRACT = fakes.CONTRACT.model_copy(update={"other_relevance": (other("gradient"), other("genatt"), other("legrad"))})
+OTHERS = (*fakes.CONTRACT.other_relevance, other("gradient"), other("genatt"), other("legrad"))
+CONTRACT = fakes.CONTRACT.model_copy(update={"other_relevance": OTHERS})
 ROOM = AttentionLimits(10**9, 10**9)
 FIVE = Positions(1, {"seq_len": 5}, 5, special=(0, 4))
 LABELS = CONTRACT.labels
@@ -138,6 +139,10 @@ def test_methods_that_make_up_no_score_say_so(method: RelevanceMethod) -> None:
             "relevance.steps: 257; expected 1 to 256, or 0 for",
         ),
         (
+            RelevanceRequest(by_layer=True, method="legrad"),
+            "relevance.by_layer: true; expected none but with libra, not with legrad",
+        ),
+        (
             RelevanceRequest(labels=LABELS, steps=256, method="integrated-gradients"),
             "relevance: 516 rows to compute (1 x 516 by labels and steps); expected at most 515",
         ),
@@ -158,6 +163,48 @@ def test_a_method_that_was_not_exported_is_refused() -> None:
     message = "relevance.method: tiny-text was exported without genatt; expected libra"
     with pytest.raises(NotPossible, match=message):
         plan(RelevanceRequest(method="genatt"), contract=contract)
+
+
+def test_layers_that_were_not_exported_are_refused() -> None:
+    """By the field; all else is answered."""
+    contract = CONTRACT.model_copy(update={"other_relevance": ()})
+    message = "relevance.by_layer: tiny-text was exported without it; expected a model with Model.can_explain_layers"
+    with pytest.raises(NotPossible, match=message):
+        plan(RelevanceRequest(by_layer=True), contract=contract)
+    assert plan(RelevanceRequest(), contract=contract).contract.graph == "libra"
+
+
+def test_each_depth_is_told_with_what_is_left_out_and_what_is_added_behind() -> None:
+    """Of each label its own, and how far each depth is from making up the score."""
+    wanted = plan(RelevanceRequest(labels=LABELS, drop_special=True, by_layer=True))
+    positions, rest, score, by_layer, added = wanted.outputs
+    depths = np.array([[1, 2, -3, 4, 0.5], [0, 0, 0, 0, 5], [1, 1, 1, 1, 1]], dtype=np.float32)
+    found = {
+        positions: np.array([depths[0], depths[0]]),
+        rest: np.array([0.5, 0.5], dtype=np.float32),
+        score: np.array([5, 10], dtype=np.float32),
+        by_layer: np.stack([depths, 2 * depths]),
+        added: np.array([[0.5, 0, 1], [1, 0, 0]], dtype=np.float32),
+    }
+    first, second = (why.by_layer for why in explain_row(wanted, np.zeros((2, 2), dtype=np.float32), found))
+    assert first is not None and second is not None
+    np.testing.assert_array_equal(first.values, depths[:, 1:4])
+    np.testing.assert_array_equal(second.values, 2 * depths[:, 1:4])
+    assert (first.unsent, second.unsent) == ((1.5, 5, 2), (3, 10, 4))
+    assert (first.added, second.added) == ((0.5, 0, 1), (1, 0, 0))
+    assert first.relative_errors == pytest.approx((0, 0, 1 / 6))
+    assert explain_row(plan(RelevanceRequest()), np.zeros((1, 2)), found)[0].by_layer is None
+
+
+def test_layers_are_counted_among_what_is_sent_and_computed() -> None:
+    """Three depths here, each of five positions, what is left out, what is added and an error."""
+    asked = RelevanceRequest(by_layer=True)
+    sent, computed = (7 + 3 * 8) * 4, (7 + 2 * 2 + 3 * 6) * 4
+    with pytest.raises(InvalidInput, match=f"relevance: an answer of {sent} bytes; expected at most {sent - 1}"):
+        plan(asked, AttentionLimits(sent - 1, 10**9))
+    with pytest.raises(InvalidInput, match=f"relevance: {computed} bytes to compute; expected at most {computed - 1}"):
+        plan(asked, AttentionLimits(10**9, computed - 1))
+    plan(asked, AttentionLimits(sent, computed))
 
 
 def test_positions_are_those_of_the_input() -> None:
