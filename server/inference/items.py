@@ -73,7 +73,7 @@ def make_item(request: InferenceRequest, prepared: PreparedInput, plan: Plan | N
             graph = engine.hidden
         case RelevancePlan() if not plan.is_open:
             graph = engine.explaining[plan.contract.graph]
-            inputs, rows = plan.spread(inputs), plan.rows_each
+            inputs, rows = plan.spread(inputs), rows * plan.rows_each
         case SimilarityPlan():
             graph = engine.parting if plan.weights is None else engine.comparing
             inputs, rows = plan.spread(inputs), plan.runs

@@ -20,7 +20,7 @@ from server.hidden_states.request import HiddenStatesRequest
 from server.inference.sound import Sound
 from server.inference.vectors import WHOLE_VECTORS, VectorRequest
 from server.relevance.plan import RelevancePlan
-from server.relevance.reduce import Relevance, explain_row
+from server.relevance.reduce import Relevance, explain_rows
 from server.relevance.request import RelevanceRequest
 from server.relevance.similarity import SimilarityPlan, SimilarityRequest
 from server.repository.loading import LoadedModel
@@ -241,7 +241,9 @@ class InferenceResponse:
 
     @property
     def outputs(self) -> Mapping[str, Array]:
-        """The ordinary outputs by name, each [rows, ...]."""
+        """The ordinary outputs by name, each [rows, ...]; where relevance made several rows of one, the first."""
+        if isinstance(self.plan, RelevancePlan) and (each := self.plan.rows_each) > 1:
+            return {name: array[::each] for name, array in self.result.outputs.items()}
         return self.result.outputs
 
     @property
@@ -277,11 +279,11 @@ class InferenceResponse:
         left = self._take_further()
         return reduce_states(self.plan, left, lambda name: left.pop(name, None))
 
-    def relevance(self) -> list[Relevance]:
-        """Say why the input, which is one row, has each score; nothing where that was not asked for."""
+    def relevance(self) -> list[list[Relevance]]:
+        """Say of each row why it has each score; nothing where that was not asked for."""
         if not isinstance(self.plan, RelevancePlan):
             return []
-        return explain_row(self.plan, self.outputs["logits"], self._take_further())
+        return explain_rows(self.plan, self.outputs["logits"], self._take_further())
 
     def _take_further(self) -> dict[str, Weights]:
         left = dict(self.result.further)

@@ -35,7 +35,10 @@ class RelevancePlan:
     Attributes:
         contract: Of the graph.
         method: Of those that it can do.
-        targets: What is explained, each for itself.
+        targets: What is explained of each row, each for itself.
+        settled_targets: Of each row its own in their place, once the logits are known; empty before, and where it is
+            the same for all.
+        row_bytes: Of the inputs of a row, which are copied for each row that becomes of one where there are several.
         top: How many of the most probable labels stand for targets, once the logits are known; 0 for those there are.
         num_labels: Of the model.
         is_list: Whether each target has a place in a list of answers.
@@ -53,6 +56,8 @@ class RelevancePlan:
     path: Path | None
     positions: tuple[int, ...] | None
     count: int
+    settled_targets: tuple[tuple[Target, ...], ...] = ()
+    row_bytes: int = 0
 
     @property
     def outputs(self) -> tuple[str, ...]:
@@ -71,6 +76,8 @@ class RelevancePlan:
 
         The most probable label of the row itself: another may be so at another point of a path.
         """
+        if self.settled_targets:
+            return False
         return self.top > 0 or (self.path is not None and any(one.label is None for one in self.targets))
 
     @property
@@ -98,15 +105,22 @@ class RelevancePlan:
         return self.top or len(self.targets)
 
     def settled(self, logits: Array) -> "RelevancePlan":
-        """Return the same for the most probable labels of a row, float32 [1, C]."""
-        best = np.argsort(-logits[0], kind="stable")
-        labels = best[: self.top] if self.top else best[:1]
-        return replace(self, targets=tuple(Target(int(label)) for label in labels), top=0)
+        """Return the same for the most probable labels of each row, float32 [rows, C]."""
+        best = np.argsort(-logits, axis=-1, kind="stable")[:, : self.top or 1]
+        return replace(self, settled_targets=tuple(tuple(Target(int(label)) for label in row) for row in best))
+
+    def of_row(self, row: int) -> "RelevancePlan":
+        """Return what is explained of one row."""
+        if not self.settled_targets:
+            return self
+        return replace(self, targets=self.settled_targets[row], settled_targets=(), top=0)
 
     def spread(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
-        """Make the inputs of the graph from those of a row; rows of a target lie together."""
-        weights = np.zeros((len(self.targets), self.num_labels), dtype=np.float32)
-        for row, target in zip(weights, self.targets, strict=True):
+        """Make the inputs of the graph from those of rows; those of a row, and of a target of it, lie together."""
+        rows = next(iter(inputs.values())).shape[0]
+        targets = [target for row in range(rows) for target in self.of_row(row).targets]
+        weights = np.zeros((len(targets), self.num_labels), dtype=np.float32)
+        for row, target in zip(weights, targets, strict=True):
             if target.label is not None:
                 row[target.label] = 1
             if target.against is not None:
@@ -115,7 +129,7 @@ class RelevancePlan:
         made[self.contract.weights] = np.repeat(weights, self.points, axis=0)
         if self.contract.scale:
             scales = np.ones(1, dtype=np.float32) if self.path is None else self.path.scales
-            made[self.contract.scale] = np.tile(scales, len(self.targets))
+            made[self.contract.scale] = np.tile(scales, len(targets))
         return made
 
     def answer_bytes(self, rows: int) -> int:
@@ -124,11 +138,15 @@ class RelevancePlan:
         return rows * self._answers * (sent + _SCORES + self._depths * (sent + _DEPTH_NUMBERS)) * NUMBER_BYTES
 
     def computed_bytes(self, rows: int) -> int:
-        """Size of what is fetched for it, and of the weights and logits of each row that is computed."""
+        """Size of what is fetched for it, and of the weights, logits and copied inputs of each row that is computed."""
+        copied = self.row_bytes if rows > 1 and self.rows_each > 1 else 0
         numbers = self.count + _SCORES + 2 * self.num_labels + self._depths * (self.count + 1)
-        return rows * self.rows_each * numbers * NUMBER_BYTES
+        return rows * self.rows_each * (copied + numbers * NUMBER_BYTES)
 
 
 def repeated(inputs: Mapping[str, Array], count: int) -> dict[str, Array]:
-    """Show the row that is there so many times, without copying it."""
-    return {name: np.broadcast_to(array, (count, *array.shape[1:])) for name, array in inputs.items()}
+    """Show each row so many times, one after the other; one that is alone without copying it."""
+    return {
+        name: np.broadcast_to(array, (count, *array.shape[1:])) if len(array) == 1 else np.repeat(array, count, axis=0)
+        for name, array in inputs.items()
+    }

@@ -1,6 +1,9 @@
 """Plans a request for relevance: checked against a model and an input, before anything runs."""
 
-from artifact.contract import Contract, RelevanceContract
+import math
+
+from artifact.contract import Contract, RelevanceContract, TensorContract
+from artifact.dtypes import dtype_of
 from server.attention.indices import without_special
 from server.attention.planning import AttentionLimits
 from server.attention.positions import Positions
@@ -21,7 +24,7 @@ def plan_relevance(
     Args:
         request: As the caller sent it.
         contract: The model's.
-        positions: Of the input, which is one row.
+        positions: Of the input.
         limits: How much may be computed and sent, as of attention.
 
     Raises:
@@ -49,6 +52,7 @@ def plan_relevance(
         path=straight_path(request.steps or DEFAULT_STEPS) if request.method == INTEGRATED else None,
         positions=without_special("relevance.drop_special", positions.special, count) if request.drop_special else None,
         count=count,
+        row_bytes=_row_bytes(contract, positions),
     )
     check_rows(plan, positions.rows)
     if (size_bytes := plan.answer_bytes(positions.rows)) > limits.answer_bytes:
@@ -68,6 +72,16 @@ def check_rows(plan: RelevancePlan, inputs: int) -> None:
     if plan.rows_each > 1 and (rows := inputs * plan.rows_each) > MAX_ROWS:
         of = f"{rows} rows to compute ({inputs} x {plan.rows_each} by labels and steps)"
         raise InvalidInput("relevance", of, f"at most {MAX_ROWS}: fewer inputs, labels or steps")
+
+
+def _row_bytes(contract: Contract, positions: Positions) -> int:
+    """Size of the inputs of a row."""
+
+    def size_bytes(spec: TensorContract) -> int:
+        sizes = (axis if isinstance(axis, int) else positions.sizes.get(axis, 1) for axis in spec.axes[1:])
+        return dtype_of(spec.dtype).itemsize * math.prod(sizes)
+
+    return sum(map(size_bytes, contract.inputs))
 
 
 def _find_graph(request: RelevanceRequest, contract: Contract) -> RelevanceContract:

@@ -73,12 +73,32 @@ class Relevance:
     by_layer: LayerRelevance | None = None
 
 
+def explain_rows(plan: RelevancePlan, logits: Array, found: Mapping[str, Weights]) -> list[list[Relevance]]:
+    """Say of each row why it has the score of each target.
+
+    Args:
+        plan: What was asked for, settled.
+        logits: float32 [rows, C], as the rows are.
+        found: By output name, [rows * plan.rows_each, ...], what became of a row together.
+    """
+    rows, each = len(logits), plan.rows_each
+    arrays = {name: np.asarray(array) for name, array in found.items()}
+    return [
+        explain_row(
+            plan.of_row(row),
+            logits[row : row + 1],
+            {name: array[row * each : (row + 1) * each] for name, array in arrays.items()},
+        )
+        for row in range(rows)
+    ]
+
+
 def explain_row(plan: RelevancePlan, logits: Array, found: Mapping[str, Weights]) -> list[Relevance]:
     """Say why a row has the score of each target.
 
     Args:
         plan: What was asked for, settled.
-        logits: float32 [plan.rows_each, C], the first of the row as it is.
+        logits: float32 [1, C], of the row as it is.
         found: By output name, the rows of a target together; padding that batching added already cut off.
     """
     names, points = plan.contract, plan.points

@@ -25,6 +25,7 @@ from server.api.open_inference.parameters import (
     read_vector_request,
 )
 from server.api.open_inference.reading import Declaration
+from server.api.open_inference.relevance import LOGITS, name_relevance, read_relevance
 from server.api.open_inference.shared_memory import Place
 from server.api.open_inference.tensors import read_places, write_tensor
 from server.api.open_inference.towers import (
@@ -39,7 +40,7 @@ from server.api.open_inference.towers import (
 )
 from server.attention.request import AttentionRequest
 from server.context import RpcContext
-from server.errors import ServerError
+from server.errors import InvalidInput, ServerError
 from server.hidden_states.request import HiddenStatesRequest
 from server.inference.alignment import find_towers, run_aligned
 from server.inference.late_interaction import mark_kept
@@ -56,6 +57,7 @@ from server.inference.zero_shot import (
     towers_for,
     vector_outputs,
 )
+from server.relevance.request import RelevanceRequest
 from server.repository.loading import LoadedModel
 
 _log = logging.getLogger(__name__)
@@ -74,6 +76,7 @@ class _Wanted:
         outputs: Of the graph, those that are sent.
         attention: None for none.
         hidden_states: Likewise.
+        relevance: Likewise.
         vectors: How the vector is cut and rounded; None for as it is.
         kept: The output that says which vectors of tokens count, where it is wanted; else empty.
         computed: Of the graph, all that it takes.
@@ -84,6 +87,7 @@ class _Wanted:
     outputs: tuple[str, ...]
     attention: AttentionRequest | None
     hidden_states: HiddenStatesRequest | None
+    relevance: RelevanceRequest | None
     vectors: VectorRequest | None
     kept: str
     computed: tuple[str, ...]
@@ -92,7 +96,8 @@ class _Wanted:
     @property
     def further_field(self) -> str:
         """What is asked for besides outputs; empty for nothing."""
-        return "attention" if self.attention else "hidden_states" if self.hidden_states else ""
+        fields = ("attention", "hidden_states", "relevance")
+        return next((field for field in fields if getattr(self, field)), "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -245,6 +250,7 @@ class Computing(Generating):
             computed,
             wanted.attention,
             wanted.hidden_states,
+            wanted.relevance,
             unsent=unsent,
             vectors=wanted.vectors or WHOLE_VECTORS,
             first_part=candidates.part if candidates else None,
@@ -263,7 +269,7 @@ class Computing(Generating):
     ) -> pb.ModelInferResponse:
         response = pb.ModelInferResponse(model_name=model.name, model_version=model.version, id=request.id)
         arrays = name()
-        # In the order asked for; attention and hidden states asked for by parameters come last.
+        # In the order asked for; what is asked for by parameters comes last.
         for output in dict.fromkeys((*places, *arrays)):
             write_tensor(response, output, arrays[output], places.get(output), self.memory)
         return response
@@ -296,19 +302,26 @@ def _read_wanted(request: pb.ModelInferRequest, tower: LoadedModel, *, labelled:
     places = read_places(request.outputs)
     attention = read_attention(request.parameters, list(places))
     hidden_states = read_hidden_states(request.parameters, list(places))
+    relevance = read_relevance(request.parameters, list(places))
+    if relevance and labelled:
+        raise InvalidInput("relevance", f"beside {LABELS}", "none: a classifier's own labels are explained")
     ordinary = tuple(name for name in places if not name.startswith(FURTHER_PREFIXES))
     made = [name for name in (SCORES if labelled else "", kept_name(tower)) if name]  # of the graph's outputs
     ordinary = tuple(name for name in ordinary if name not in made)
     outputs: tuple[str, ...] = ()
     if ordinary or not (places or labelled):
         outputs = choose_outputs(tower, ordinary, _name_beside(request, tower, made))
+    has_logits = any(spec.name == LOGITS for spec in tower.contract.outputs)
+    explained = (LOGITS,) if relevance and has_logits else ()
+    if explained:
+        outputs = tuple(name for name in outputs if name == LOGITS)
     if vectors := read_vector_request(request.parameters):
         check_vectors(vectors, tower, outputs)
-    kept = kept_name(tower) if kept_name(tower) in places or not places else ""
+    kept = kept_name(tower) if kept_name(tower) in places or not (places or relevance) else ""
     late = (tower.contract.late.output,) if tower.contract.late and kept else ()
-    computed = tuple(dict.fromkeys((*outputs, *late)))
+    computed = tuple(dict.fromkeys((*outputs, *late, *explained)))
     placed = frozenset(name for name, place in places.items() if place is not None)
-    return _Wanted(places, outputs, attention, hidden_states, vectors, kept, computed, placed)
+    return _Wanted(places, outputs, attention, hidden_states, relevance, vectors, kept, computed, placed)
 
 
 def _name_beside(request: pb.ModelInferRequest, tower: LoadedModel, made: Sequence[str]) -> str:
@@ -321,7 +334,7 @@ def _name_beside(request: pb.ModelInferRequest, tower: LoadedModel, made: Sequen
 
 def _name(found: InferenceResponse, wanted: _Wanted, candidates: Candidates | None, *, query: bool) -> Arrays:
     """Make all outputs, by name."""
-    arrays, outputs = dict[str, Array](), found.result.outputs
+    arrays, outputs = dict[str, Array](), found.outputs
     for name in wanted.outputs:
         arrays[name] = outputs[name]
     if candidates and (SCORES in wanted.places or not wanted.places):
@@ -331,7 +344,7 @@ def _name(found: InferenceResponse, wanted: _Wanted, candidates: Candidates | No
         arrays[wanted.kept] = mark_kept(found, query=query)
     if found.plan is not None:
         named = [name for name in wanted.places if name.startswith(FURTHER_PREFIXES)]
-        arrays |= {**name_attention(found, named), **name_states(found, named)}
+        arrays |= {**name_attention(found, named), **name_states(found, named), **name_relevance(found, named)}
     if wanted.vectors:
         arrays |= name_vectors(found, wanted.vectors)
     return arrays

@@ -98,6 +98,9 @@ def describe_config(model: LoadedModel, config: Config) -> pb.ModelConfig:
     if contract.hidden_states:
         layers = ",".join(str(state.layer) for state in contract.hidden_states)
         described.parameters["hidden_states_layers"].string_value = layers
+    if contract.label_methods:
+        described.parameters["relevance_methods"].string_value = ",".join(contract.label_methods)
+        described.parameters["labels"].string_value = json.dumps(contract.labels, ensure_ascii=False)
     if model.towers:
         described.parameters["accepts_labels"].string_value = "true"
         described.parameters["label_template"].string_value = model.towers.contract.template

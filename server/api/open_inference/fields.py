@@ -3,12 +3,17 @@
 import re
 from collections.abc import Collection
 
-from server.api.open_inference.parameters import FURTHER_PREFIXES, STEP_PREFIXES, VECTOR_FORMATS
+from server.api.open_inference.parameters import (
+    FURTHER_PREFIXES,
+    RELEVANCE_PREFIX,
+    STEP_PREFIXES,
+    VECTOR_FORMATS,
+)
 from server.errors import ServerError
 
 _FORMAT_NAMES: dict[str, str] = {own: name for name, own in VECTOR_FORMATS.items()}
 _FORMAT = re.compile(rf"\b({'|'.join(_FORMAT_NAMES)})\b")
-# Of attention and hidden states, others are parameters likewise, or outputs.
+# Of attention, hidden states and relevance, others are parameters likewise, or outputs.
 _WRITTEN = {
     "input": "inputs",
     "text": "inputs[text]",
@@ -38,6 +43,7 @@ _WRITTEN = {
     "attention.cls_only": "parameters[attention_rows]",
     "attention.head_reduction": "parameters[attention_reduce]",
 }
+_RELEVANCE = re.compile(r"\brelevance\.(\w+)")  # another field of it
 _WORD = re.compile(r"(?:ATTENTION_MEASURE|HIDDEN_STATES_POOLING)_(\w+)|FLOAT(16|32)")
 
 
@@ -57,20 +63,23 @@ def rename_fields(
     is_further = f"{what}." in (*FURTHER_PREFIXES, *STEP_PREFIXES) and bool(own)
     name, bracket, index = field.partition("[")
     written = _WRITTEN.get(field) or (f"{_WRITTEN[name]}{bracket}{index}" if bracket and name in _WRITTEN else None)
-    if not written and (is_further or f"{field}." in STEP_PREFIXES):
+    if not written and (is_further or f"{field}." in (*STEP_PREFIXES, RELEVANCE_PREFIX)):
         written = _name_further(what, own, rest.partition(";")[0], outputs, parameters)
     if name == "stop" and name in inputs:
         written = f"inputs[stop]{bracket}{index}"
     if colon and written:
         if field == "vector_format":
             rest = _FORMAT.sub(lambda found: _FORMAT_NAMES[found[0]], rest)
+        if what == "relevance":
+            rest = _RELEVANCE.sub(r"relevance_\1", rest)
         error.args = (f"{written}: {_WORD.sub(_word, rest) if is_further else rest}",)
 
 
 def _name_further(what: str, own: str, value: str, outputs: Collection[str], parameters: Collection[str]) -> str:
     """Name a field of attention or hidden states, or all of it where it has no name of its own."""
     if own not in ("", "layers"):
-        return f"parameters[{what}_{own}]"
+        own, bracket, index = own.partition("[")
+        return f"parameters[{what}_{own}]{bracket}{index}"
     if own and f"{what}.{value}" in outputs:
         return f"outputs[{what}.{value}]"
     if any(name.startswith(f"{what}.") for name in outputs):

@@ -33,8 +33,8 @@ from server.errors import InvalidInput
 from server.hidden_states.request import HiddenStatesRequest, Pooling
 from server.inference.vectors import VectorFormat, VectorRequest
 
-ATTENTION_PREFIX, HIDDEN_STATES_PREFIX = "attention.", "hidden_states."
-FURTHER_PREFIXES = (ATTENTION_PREFIX, HIDDEN_STATES_PREFIX)
+ATTENTION_PREFIX, HIDDEN_STATES_PREFIX, RELEVANCE_PREFIX = "attention.", "hidden_states.", "relevance."
+FURTHER_PREFIXES = (ATTENTION_PREFIX, HIDDEN_STATES_PREFIX, RELEVANCE_PREFIX)
 STEP_PREFIXES = ("cross_attention.", "self_attention.")  # of a text that is written
 STEP_PARAMETERS = (
     "cross_attention", "cross_attention_layers", "cross_attention_heads", "cross_attention_reduce",
@@ -56,7 +56,9 @@ _KNOWN = (
     "attention_top_k", "attention_drop_special", "attention_renormalize", "attention_rows_of_text",
     "attention_keys_of_text", "attention_statistics", "truncate", "prompt",
     "hidden_states", "hidden_states_layers", "hidden_states_positions", "hidden_states_drop_special",
-    "hidden_states_pooling", "hidden_states_normalize", "hidden_states_dtype", "vector_dimensions", "vector_format",
+    "hidden_states_pooling", "hidden_states_normalize", "hidden_states_dtype", "relevance", "relevance_label",
+    "relevance_against", "relevance_labels", "relevance_top", "relevance_method", "relevance_steps",
+    "relevance_drop_special", "vector_dimensions", "vector_format",
     "label_template", "role", "start", "max_tokens", "num_beams", "num_results", "length_penalty", "stop", "target",
     "temperature", "top_k", "top_p", "seed",
     *STEP_PARAMETERS,
@@ -196,7 +198,7 @@ def read_vector_request(parameters: Parameters) -> VectorRequest | None:
 
 
 def is_asked(what: str, parameters: Parameters, outputs: Sequence[str]) -> bool:
-    """Whether attention or hidden states are asked for, by a parameter or by an output.
+    """Whether attention, hidden states or relevance is asked for, by a parameter or by an output.
 
     Raises:
         InvalidInput: They are, and are said not to be.

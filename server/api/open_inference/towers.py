@@ -20,7 +20,7 @@ from server.repository.loading import LoadedModel
 
 SCORES = "scores"
 LABEL_TEMPLATE = "label_template"
-_NOT_OF_A_MAP = ("attention", "hidden_states", "vector_", "prompt")  # parameters that begin so
+_NOT_OF_A_MAP = ("attention", "hidden_states", "relevance", "vector_", "prompt")  # parameters that begin so
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +110,7 @@ def check_map(names: Collection[str], parameters: Parameters) -> None:
         if name not in MAP_OUTPUTS:
             raise InvalidInput("outputs", repr(name), f"{', '.join(MAP_OUTPUTS)}, of an image beside a text")
     for name, parameter in sorted(parameters.items()):
-        is_off = name in ("attention", "hidden_states") and not read_flag(parameters, name)
+        is_off = name in ("attention", "hidden_states", "relevance") and not read_flag(parameters, name)
         if name.startswith(_NOT_OF_A_MAP) and not is_off:
             raise InvalidInput(f"parameters[{name}]", show(parameter), "none beside a map")
 

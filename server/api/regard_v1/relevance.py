@@ -41,7 +41,8 @@ def read_relevance(message: pb.RelevanceRequest) -> RelevanceRequest:
 
 def write_relevance(plan: RelevancePlan, found: InferenceResponse) -> Iterable[pb.Relevance]:
     """Yield why the only row of an answer has each score."""
-    for why in found.relevance():
+    (reasons,) = found.relevance()
+    for why in reasons:
         message = write_reason(why, found.prepared, found.model, plan.positions)
         labels = found.model.contract.labels
         message.index, message.label = why.label, labels[why.label]

@@ -38,7 +38,7 @@ def plan(request: RelevanceRequest, limits: AttentionLimits = ROOM, contract: Co
 
 def weights_of(request: RelevanceRequest) -> list[list[float]]:
     """What of each logit is in the score, a list a row of the graph."""
-    found: list[list[float]] = plan(request).spread({})["relevance.weights"].tolist()
+    found: list[list[float]] = plan(request).spread({"input_ids": np.array([[7, 8]])})["relevance.weights"].tolist()
     return found
 
 
@@ -55,9 +55,14 @@ def test_the_most_probable_labels_are_explained_once_they_are_known() -> None:
     wanted = plan(RelevanceRequest(top=5))
     assert (wanted.is_open, wanted.rows_each) == (True, 2)
     settled = wanted.settled(np.array([[1, 2]], dtype=np.float32))
-    assert [one.label for one in settled.targets] == [1, 0]
+    assert [one.label for one in settled.of_row(0).targets] == [1, 0]
     assert (settled.is_open, settled.is_list, settled.rows_each) == (False, True, 2)
-    assert [one.label for one in wanted.settled(np.ones((1, 2), dtype=np.float32)).targets] == [0, 1]
+    assert [one.label for one in wanted.settled(np.ones((1, 2), dtype=np.float32)).of_row(0).targets] == [0, 1]
+    both = wanted.settled(np.array([[1, 2], [2, 1]], dtype=np.float32))
+    assert [[one.label for one in both.of_row(row).targets] for row in range(2)] == [[1, 0], [0, 1]]
+    made = both.spread({"input_ids": np.array([[7, 8], [5, 6]])})
+    assert made["input_ids"].tolist() == [[7, 8], [7, 8], [5, 6], [5, 6]]
+    assert made["relevance.weights"].tolist() == [[0, 1], [1, 0], [1, 0], [0, 1]]
 
 
 def test_integrated_gradients_take_a_row_for_each_point() -> None:
@@ -78,6 +83,15 @@ def test_an_input_is_not_copied_for_each_row_that_it_becomes() -> None:
     assert made.shape == (2 * 258, 4, 2)
     assert np.shares_memory(made, given)
     assert made.strides[0] == 0
+
+
+def test_what_is_copied_of_several_rows_counts_as_computed() -> None:
+    """Where a row becomes several; one that is alone is shown, not copied."""
+    wanted = plan(RelevanceRequest(labels=LABELS))
+    row_bytes = sum(5 * np.dtype(spec.dtype).itemsize for spec in CONTRACT.inputs)
+    assert wanted.computed_bytes(3) == 3 * (wanted.computed_bytes(1) + 2 * row_bytes)
+    single = plan(RelevanceRequest())
+    assert single.computed_bytes(3) == 3 * single.computed_bytes(1)
 
 
 @pytest.mark.parametrize("steps", [1, 4, 64])

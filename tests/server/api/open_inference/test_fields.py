@@ -49,6 +49,24 @@ def test_what_steps_attend_to_is_named_as_it_was_asked_for(
     assert renamed(what, "{}", GIVEN, outputs, parameters) == f"{named.format(what)}: {GIVEN}"
 
 
+@pytest.mark.parametrize(
+    ("field", "rest", "named", "said"),
+    [
+        ("relevance.labels[1]", "'a'; expected b", "parameters[relevance_labels][1]", "'a'; expected b"),
+        (
+            "relevance.top",
+            "1; expected none beside relevance.label",
+            "parameters[relevance_top]",
+            "1; expected none beside relevance_label",
+        ),
+        ("relevance", "x; expected y", "parameters[relevance]", "x; expected y"),
+    ],
+)
+def test_what_is_explained_is_named_by_its_parameters(field: str, rest: str, named: str, said: str) -> None:
+    """And so are others that what was expected names."""
+    assert renamed("", field, rest, [], ["relevance_top"]) == f"{named}: {said}"
+
+
 def renamed(what: str, field: str, rest: str, outputs: list[str], parameters: list[str]) -> str:
     """What is said of a field of attention or hidden states."""
     error = InvalidInput(field.format(what), *rest.split("; expected "))

@@ -83,12 +83,17 @@ parameter = st.one_of(
     st.builds(pb.InferParameter, double_param=st.floats()),
     st.builds(
         pb.InferParameter,
-        string_param=st.sampled_from(["cls", "all", "mean", "FP16", "-1", "0,1", "9" * 400]) | st.text(max_size=6),
+        string_param=st.sampled_from(
+            ["cls", "all", "mean", "FP16", "-1", "0,1", "9" * 400, "positive", '["positive"]', "genatt"]
+        )
+        | st.text(max_size=6),
     ),
     st.just(pb.InferParameter()),
 )
 known = ["priority", "timeout", "attention", "attention_layers", "attention_heads", "attention_rows"]
 known += ["attention_reduce", "attention_dtype", "truncate", "prompt", "triton_x"]
+known += ["relevance", "relevance_label", "relevance_against", "relevance_labels", "relevance_top", "relevance_method"]
+known += ["relevance_steps", "relevance_drop_special"]
 asked = st.dictionaries(st.sampled_from(known) | st.text(max_size=6), parameter, max_size=3)
 placed = st.dictionaries(
     st.sampled_from(["shared_memory_region", "shared_memory_byte_size", "shared_memory_offset"]), parameter, max_size=3
@@ -112,7 +117,8 @@ inputs = st.builds(
 )
 outputs = st.builds(
     pb.ModelInferRequest.InferRequestedOutputTensor,
-    name=st.sampled_from(["logits", "embedding", "attention.0", "attention.9", "y"]) | st.text(max_size=12),
+    name=st.sampled_from(["logits", "embedding", "attention.0", "attention.9", "relevance.values", "y"])
+    | st.text(max_size=12),
     parameters=placed | st.just({}),
 )
 requests = st.builds(
