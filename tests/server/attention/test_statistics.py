@@ -100,10 +100,11 @@ def test_on_an_image_registers_are_prefix_tokens_and_a_distance_is_in_pixels() -
 
 
 def test_a_network_that_scores_heads_as_transformer_lens_does_gets_the_same() -> None:
-    """Previous, duplicate and induction, head by head."""
-    found = head_statistics(RANDOM, ("previous", "duplicate", "induction"), TEXT)
+    """Previous, current, duplicate and induction, head by head."""
+    patterns: tuple[Statistic, ...] = ("previous", "current", "duplicate", "induction")
+    found = head_statistics(RANDOM, patterns, TEXT)
     for text, head in np.ndindex(2, 4):
-        for place, name in enumerate(("previous", "duplicate", "induction")):
+        for place, name in enumerate(patterns):
             expected = detected(name, RANDOM[text, head].astype(np.float64), IDS)
             assert found[text, head, place] == pytest.approx(expected, abs=1e-7)
 
