@@ -142,6 +142,9 @@ class AttentionRequest:
         if "norm" in self.statistics and not (self.value_weighted or self.measure == "contribution"):
             expected = "it with value_weighted, or of contributions: other rows sum to 1"
             raise InvalidInput("attention.statistics", shown_statistic("norm"), expected)
+        if "norm" in self.statistics and self.renormalize:
+            expected = f"false with {shown_statistic('norm')}, which is counted before rows are divided"
+            raise InvalidInput("attention.renormalize", "true", expected)
         of_special = next((one for one in self.statistics if one in _OF_SPECIAL), None)
         if of_special and self.drop_special:
             expected = f"false with {shown_statistic(of_special)}, of which nothing is left then"

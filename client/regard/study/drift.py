@@ -34,10 +34,11 @@ class Change:
         head: Which of its heads; None where a layer has one number for all.
         before: Its mean in the first study.
         after: Its mean in the second.
-        effect: The difference in standard deviations.
-        low: Where the effect's 95 % interval begins.
-        high: Where it ends.
-        is_clear: Whether the interval leaves out 0 when it is widened for as many comparisons as there are.
+        effect: The difference in standard deviations; infinite where there is a difference and no deviation.
+        low: Where the effect's 95 % interval begins; NaN of an infinite effect, which has none.
+        high: Where it ends; likewise.
+        is_clear: Whether the interval leaves out 0 when it is widened for as many comparisons as there are; True of an
+            infinite effect.
     """
 
     statistic: Statistic
@@ -60,10 +61,11 @@ class Drift:
         after: The second.
         is_paired: Whether both are of the same inputs: then the differences of each input count.
         effect: Difference of the means over the pooled standard deviation, Hedges' g; [layer, head, statistic], NaN
-            where there is no number.
-        low: Where its 95 % interval begins.
-        high: Where it ends.
-        is_clear: Whether an interval that is widened for all these comparisons (Bonferroni) leaves out 0.
+            where there is no number. Plus or minus infinity where both are constant and differ.
+        low: Where its 95 % interval begins; NaN of an infinite effect, which has none.
+        high: Where it ends; likewise.
+        is_clear: Whether an interval that is widened for all these comparisons (Bonferroni) leaves out 0; True of an
+            infinite effect.
     """
 
     before: Study
@@ -122,7 +124,8 @@ def compare(before: Study, after: Study) -> Drift:
 
     The effect is Hedges' g (Hedges 1981): the difference of the means over the pooled standard deviation, corrected for
     small samples. Its variance is (n1 + n2) / (n1 n2) + g^2 / (2 (n1 + n2)) (Hedges and Olkin 1985, chapter 5); of the
-    same inputs, that of the mean difference over the pooled variance, and g^2 / (2 (n1 + n2)).
+    same inputs, that of the mean difference over the pooled variance, and g^2 / (2 (n1 + n2)). Where neither study has
+    any spread, g is 0 of equal means; of others it is infinite, without an interval, and clear.
 
     Args:
         before: The first study.
@@ -139,19 +142,20 @@ def compare(before: Study, after: Study) -> Drift:
     freedom = np.maximum(total - 2, 1)
     pooled = np.sqrt((first.squares + second.squares) / freedom)
     correction = 1 - 3 / (4 * freedom - 1)
+    apart = second.mean - first.mean
+    known = (first.count > 1) & (second.count > 1)
     with np.errstate(divide="ignore", invalid="ignore"):
-        effect = np.where(pooled > 0, (second.mean - first.mean) / pooled, 0) * correction
+        effect = np.where(known, np.where(apart == 0, 0, apart / pooled) * correction, np.nan)
         if is_paired:
-            apart = _differences(before, after)
-            squared = apart.variance / apart.count / pooled**2
+            differences = _differences(before, after)
+            squared = differences.variance / differences.count / pooled**2
         else:
             squared = total / (first.count * second.count)
         error = np.sqrt(np.where(pooled > 0, squared, 0) + effect**2 / (2 * total))
-    known = (first.count > 1) & (second.count > 1)
-    effect = np.where(known, effect, np.nan)
+    error[np.isinf(effect)] = np.nan
     comparisons = max(int(known.sum()), 1)
     width, wide = _deviations(1), _deviations(comparisons)
-    is_clear = known & (np.abs(effect) > wide * error)
+    is_clear = np.isinf(effect) | (known & (np.abs(effect) > wide * error))
     return Drift(before, after, is_paired, effect, effect - width * error, effect + width * error, is_clear)
 
 

@@ -17,6 +17,7 @@ from regard import Client, InvalidArgument, NotFound, study_calls
 from regard.sources import InputError
 from regard.study import Study, compare
 from regard.study.folder import PART_INPUTS, Folder
+from regard.study.heatmaps import diverging
 from regard.study.report import report_html
 from regard.v1 import types_pb2 as pb
 from tests.client.conftest import Run
@@ -369,6 +370,42 @@ def test_the_same_inputs_are_compared_one_by_one(studied: Study, tmp_path: Path)
     nothing = compare(studied, studied)
     assert not nothing.is_clear.any()
     assert np.abs(nothing.effect).max() == 0
+
+
+def constant(path: Path, asked: dict[str, Any], name: str, value: float) -> Study:
+    """A study of three inputs that all have this number; 0.1 is none that binary floats hold exactly."""
+    folder = Folder.begin(path, asked, resume=False)
+    folder.add([f"{name} {number}" for number in range(3)], {}, np.full((3, NUM_LAYERS, NUM_HEADS, 2), value, "f4"))
+    folder.close()
+    return Study.open(path)
+
+
+@pytest.mark.parametrize("name", ["a", "b"], ids=["paired", "others"])
+def test_constants_that_differ_are_infinitely_far_apart(studied: Study, tmp_path: Path, name: str) -> None:
+    """They have no deviation to measure in: no interval, and clear; equal ones are 0 apart."""
+    asked = studied.folder.asked
+    one = constant(tmp_path / "one", asked, "a", 0.1)
+    other = constant(tmp_path / "other", asked | {"version": "3"}, name, 0.7)
+    for drift, sign in ((compare(one, other), 1), (compare(other, one), -1)):
+        assert drift.is_paired == (name == "a")
+        assert (drift.effect == sign * np.inf).all()
+        assert np.isnan(drift.low).all()
+        assert np.isnan(drift.high).all()
+        assert drift.is_clear.all()
+        page = report_html(other, drift)
+        assert f"{'+' if sign > 0 else '-'}∞ (constant in both)" in page
+        assert "nan" not in page
+        assert "from -0.00 to 0.00" in page
+        assert f'fill="{diverging(sign)}"><title>' in page
+        drift.write(tmp_path / "drift.csv")
+        with (tmp_path / "drift.csv").open(newline="") as file:
+            row = next(csv.DictReader(file))
+        assert float(row["effect"]) == sign * np.inf
+        assert (row["low"], row["high"], row["clear"]) == ("nan", "nan", "True")
+    same = compare(one, constant(tmp_path / "same", asked, name, 0.1))
+    assert not same.is_clear.any()
+    assert (same.effect == 0).all()
+    assert (same.high == 0).all()
 
 
 def test_studies_of_other_heads_are_not_compared(client: Client, studied: Study, tmp_path: Path) -> None:

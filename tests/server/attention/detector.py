@@ -2,7 +2,7 @@
 
 Previous, duplicate and induction are as TransformerLens' `transformer_lens/head_detector.py` describes them: a matrix
 of zeros and ones over query and key, and, by its error measure "mul", the sum of the weights on the ones over that of
-all.
+all. It has no pattern for current, whose ones are the diagonal; a matrix of one's own is scored alike.
 """
 
 from collections.abc import Callable, Sequence
@@ -23,6 +23,7 @@ def pattern(name: str, ids: Sequence[int]) -> Matrix:
             earlier = [place for place in range(query) if ids[place] == ids[query]]
             found[query, key] = {
                 "previous": key == query - 1,
+                "current": key == query,
                 "duplicate": key in earlier,
                 "induction": key - 1 in earlier,
             }[name]

@@ -100,10 +100,11 @@ def test_on_an_image_registers_are_prefix_tokens_and_a_distance_is_in_pixels() -
 
 
 def test_a_network_that_scores_heads_as_transformer_lens_does_gets_the_same() -> None:
-    """Previous, duplicate and induction, head by head."""
-    found = head_statistics(RANDOM, ("previous", "duplicate", "induction"), TEXT)
+    """Previous, current, duplicate and induction, head by head."""
+    patterns: tuple[Statistic, ...] = ("previous", "current", "duplicate", "induction")
+    found = head_statistics(RANDOM, patterns, TEXT)
     for text, head in np.ndindex(2, 4):
-        for place, name in enumerate(("previous", "duplicate", "induction")):
+        for place, name in enumerate(patterns):
             expected = detected(name, RANDOM[text, head].astype(np.float64), IDS)
             assert found[text, head, place] == pytest.approx(expected, abs=1e-7)
 
@@ -170,6 +171,14 @@ def test_each_statistic_equals_its_definition_on_what_was_chosen(how: dict[str, 
         for column, name in enumerate(wanted):
             expected = by_definition(name, rows, queries, keys, special=(0, 6), ids=IDS)
             assert found[text, place, column] == pytest.approx(expected, abs=1e-5), name
+
+
+def test_rows_are_divided_by_their_sums_with_renormalize_or_without() -> None:
+    """Also where keys were left out, after which they do not sum to 1."""
+    chosen: dict[str, Any] = {"statistics": ("entropy", "first", "induction"), "keys": (0, 3, 4)}
+    np.testing.assert_array_equal(reduced(**chosen, renormalize=True).values, reduced(**chosen).values)
+    even = reduced(statistics=("previous", "current", "next"), rows=(3,), keys=(2, 3, 4), renormalize=True).values
+    np.testing.assert_allclose(even.sum(axis=-1), 1, atol=1e-6)
 
 
 def test_contributions_are_the_rows_of_one_head() -> None:
@@ -247,6 +256,10 @@ def test_a_box_counts_the_patches_whose_centre_it_holds() -> None:
         ({"statistics": ("sink",), "top_k": 2}, "attention.top_k: 2; expected 0 beside statistics, which have no keys"),
         ({"statistics": ("sink",), "dtype": "uint8"}, "attention.dtype: UINT8; expected FLOAT32 or FLOAT16 beside"),
         ({"statistics": ("norm",)}, "ATTENTION_STATISTIC_NORM; expected it with value_weighted, or of contributions"),
+        (
+            {"statistics": ("sink", "norm"), "value_weighted": True, "renormalize": True},
+            "attention.renormalize: true; expected false with ATTENTION_STATISTIC_NORM, which is counted before",
+        ),
         (
             {"statistics": ("special",), "drop_special": True},
             "attention.drop_special: true; expected false with .*SPECIAL",
