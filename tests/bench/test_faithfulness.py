@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from artifact.contract import CONTRACT_FILE, WEIGHTS_FILE, Contract, read_contract
+from artifact.contract import CONTRACT_FILE, RELEVANCE_GRAPHS, WEIGHTS_FILE, Contract, read_contract
 from artifact.files import hash_file
-from bench.faithfulness.__main__ import Task, main, measure, newest
+from bench.faithfulness.__main__ import Task, main, measure, newest, with_every_method
 from bench.faithfulness.flipping import Masking, ask_logits, flip_row, masking
 from bench.faithfulness.intervals import Interval, differences, intervals
 from bench.faithfulness.measures import DEFAULT, RANDOM, methods
@@ -302,6 +302,29 @@ def test_a_model_that_is_not_there_is_told(
     (tmp_path / "m" / "1" / CONTRACT_FILE).write_text(json.dumps(contract))
     with pytest.raises(ValueError, match="has no relevance of labels"):
         newest(tmp_path / "m")
+
+
+def test_a_known_model_that_lacks_a_method_is_exported_with_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """To the temporary folder; one that has all is taken as it is."""
+    made = []
+
+    def build(source: str, out: Path, *, relevance: tuple[str, ...]) -> Any:
+        made.append((source, relevance))
+        return SimpleNamespace(folder=out / source / "1")
+
+    monkeypatch.setattr("bench.faithfulness.__main__.build", build)
+    monkeypatch.setattr("bench.faithfulness.__main__.load_source", lambda name, cache: name)
+    for name, version, source in (("whole", 9, TEXT), ("whole", 10, FASHION), ("lacking", 1, TEXT)):
+        (tmp_path / name / str(version)).mkdir(parents=True)
+        shutil.copyfile(source / CONTRACT_FILE, tmp_path / name / str(version) / CONTRACT_FILE)
+    scratch = tmp_path / "scratch"
+    assert with_every_method("whole", tmp_path, tmp_path, scratch) == tmp_path / "whole" / "10"
+    assert made == []
+    for name in ("lacking", "missing"):
+        assert with_every_method(name, tmp_path, tmp_path, scratch) == scratch / name / "1"
+    assert made == [("lacking", tuple(RELEVANCE_GRAPHS)), ("missing", tuple(RELEVANCE_GRAPHS))]
 
 
 def test_methods_are_those_of_the_client() -> None:
