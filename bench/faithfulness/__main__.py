@@ -18,17 +18,20 @@ from pathlib import Path
 
 import numpy as np
 
-from artifact.contract import CONTRACT_FILE, Contract, read_contract
+from artifact.contract import CONTRACT_FILE, RELEVANCE_GRAPHS, Contract, read_contract
 from artifact.errors import ArtifactError
 from bench.faithfulness.flipping import Filling, flip, masking
-from bench.faithfulness.measures import Maps, ask
+from bench.faithfulness.measures import Maps, ask, methods
 from bench.faithfulness.protocols import localise, rank_correlation, score
 from bench.faithfulness.randomised import randomise
 from bench.faithfulness.report import PUBLISHED, RANDOMISED, Figures, tables
 from bench.faithfulness.rows import Given, Row, prepare, read_fashion, read_images, read_texts
 from bench.servers import only, serving_regard
-from export.errors import FetchError
+from export.build import build
+from export.errors import ExportError, FetchError
 from export.fetch import fetch_file
+from export.known import load_source
+from model.checkpoint import CheckpointError
 from regard import Client, RegardError
 from training.sentiment import REVIEWS
 
@@ -76,7 +79,16 @@ def main() -> None:
             print("\n".join(tables(figures)), flush=True)
             print(f"\n{figures.model} took {time.perf_counter() - began:.0f} s.", flush=True)
             found.append(figures.to_json())
-    except (ArtifactError, FetchError, OSError, RegardError, ValueError, tarfile.TarError) as error:
+    except (
+        ArtifactError,
+        CheckpointError,
+        ExportError,
+        FetchError,
+        OSError,
+        RegardError,
+        ValueError,
+        tarfile.TarError,
+    ) as error:
         parser.exit(1, f"{error}\n")
     print(f"\n{PUBLISHED}; measure it with --images.")
     args.out.parent.mkdir(parents=True, exist_ok=True)
@@ -117,7 +129,23 @@ def _tasks(args: argparse.Namespace) -> Iterator[Task]:
         yield Task(newest(EMBEDDED / "fashion"), read_fashion(args.data, args.count), args.fill, args.steps)
     if args.only != "fashion":
         given = read_texts(fetch_file(REVIEWS, args.cache), args.texts)
-        yield Task(newest(args.models / "sentiment"), given, args.text_fill, args.text_steps)
+        with tempfile.TemporaryDirectory() as scratch:
+            artifact = with_every_method("sentiment", args.models, args.cache, Path(scratch))
+            yield Task(artifact, given, args.text_fill, args.text_steps)
+
+
+def with_every_method(name: str, models: Path, cache: Path, scratch: Path) -> Path:
+    """The folder of the newest version of a known model; one made in scratch where it is missing or lacks a method.
+
+    Raises:
+        ExportError: It could not be made.
+        FetchError: Nor could its weights be had.
+    """
+    versions = sorted((models / name).glob(f"*/{CONTRACT_FILE}"), key=lambda path: int(path.parent.name))
+    if versions and set(methods()) <= set(read_contract(versions[-1]).label_methods):
+        return versions[-1].parent
+    print(f"{name}: {models} has none with every method; it is exported to a temporary folder", flush=True)
+    return build(load_source(name, cache), scratch, relevance=tuple(RELEVANCE_GRAPHS)).folder
 
 
 def newest(model: Path) -> Path:

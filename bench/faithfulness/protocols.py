@@ -9,8 +9,9 @@ So these two orders are all that the protocols need:
   relevance gain.
 - deletion, insertion: area under the label's probability by MIF, and by insertion. Petsiuk, Das and Saenko 2018,
   "RISE", section 4.2; here what is not shown is masked in both.
-- aopc: mean over the steps of how far the probability fell by MIF. Samek et al. 2017, "Evaluating the Visualization of
-  What a Deep Neural Network Has Learned", equation 12.
+- aopc: mean over the steps of how far the probability fell by MIF, a part a step; between the steps that were asked for
+  it is read off straight lines. Samek et al. 2017, "Evaluating the Visualization of What a Deep Neural Network Has
+  Learned", equation 12.
 - positive, negative: area under the share of right answers by MIF, and by LIF, from 10 % to 90 % masked, over that
   width. Chefer, Gur and Wolf 2021, "Transformer Interpretability Beyond Attention Visualization", section 4.
 - comprehensiveness, sufficiency: how far the probability falls without the first 1, 5, 10, 20 and 50 % of the parts,
@@ -95,12 +96,13 @@ def score(flipped: Flipped) -> dict[str, float]:
     first = [_first(parts, share) for share in ERASER_SHARES]
     without = np.mean([mif[flipped.counts.index(count)] for count in first])
     alone = np.mean([lif[flipped.counts.index(parts - count)] for count in first])
-    positive, negative = (float(np.interp(_PERTURBED, shares, one).mean()) for one in right)
+    width = _PERTURBED[-1] - _PERTURBED[0]
+    positive, negative = (float(area(_PERTURBED, np.interp(_PERTURBED, shares, one)) / width) for one in right)
     return {
         "srg": area(shares, logits[1]) - area(shares, logits[0]),
         "deletion": area(shares, mif),
         "insertion": area(shares, lif),
-        "aopc": float(np.mean(whole - mif)),
+        "aopc": float(np.interp(np.arange(parts + 1), counts, whole - mif).mean()),
         "positive": positive,
         "negative": negative,
         "comprehensiveness": float(whole - without),

@@ -62,18 +62,32 @@ class Figures:
             for protocol, scores in self.scores.items()
         }
 
+    def less(self, protocol: str) -> dict[str, Interval]:
+        """By measure: its score less the default's, input by input."""
+        less = differences(self.scores[protocol], self.measures.index(DEFAULT))
+        return dict(zip(self.measures, less, strict=True))
+
     def to_json(self) -> dict[str, object]:
         """All of it but single inputs."""
         found = {
             protocol: {name: asdict(interval) for name, interval in by.items()} for protocol, by in self.found().items()
         }
-        return {"model": self.model, "inputs": self.inputs, "masked": self.filling, "scores": found}
+        less = {
+            protocol: {name: asdict(interval) for name, interval in self.less(protocol).items()} for protocol in found
+        }
+        return {
+            "model": self.model,
+            "inputs": self.inputs,
+            "masked": self.filling,
+            "scores": found,
+            f"less_that_of_{DEFAULT}": less,
+        }
 
 
 def tables(figures: Figures) -> Iterator[str]:
     """The lines of the tables: by SRG, then by the others in the same order; then who is best by what."""
     found = figures.found()
-    less = dict(zip(figures.measures, differences(figures.scores["srg"], figures.measures.index(DEFAULT)), strict=True))
+    less = figures.less("srg")
     order = sorted(figures.measures, key=lambda name: -found["srg"][name].mean)
     yield f"\n**{figures.model}: {figures.inputs}, {figures.filling}**\n"
     yield f"| measure | {_TITLES['srg']} | less that of {DEFAULT}, paired |"
@@ -95,13 +109,15 @@ def tables(figures: Figures) -> Iterator[str]:
 
 
 def verdict(figures: Figures) -> str:
-    """Say over which measures the default's SRG is, intervals apart."""
-    found = figures.found()["srg"]
+    """Say over which measures the default's SRG is: input by input, and with intervals that do not meet."""
+    found, less = figures.found()["srg"], figures.less("srg")
     others = [name for name in figures.measures if name not in (DEFAULT, RANDOM)]
-    apart = [name for name in others if found[name].high < found[DEFAULT].low]
-    rest = [name for name in others if name not in apart]
-    said = f"SRG of {DEFAULT} is above that of {len(apart)} of {len(others)} measures, intervals apart"
-    return f"{said}; not of {', '.join(rest)}." if rest else f"{said}."
+    below = [name for name in others if less[name].high < 0]
+    rest = [name for name in others if name not in below]
+    apart = sum(found[name].high < found[DEFAULT].low for name in others)
+    said = f"SRG of {DEFAULT} is above that of {len(below)} of {len(others)} measures, paired"
+    said += f" (not of {', '.join(rest)})" if rest else ""
+    return f"{said}; of {apart} with intervals apart."
 
 
 def _shown(interval: Interval) -> str:

@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from artifact.contract import CONTRACT_FILE, WEIGHTS_FILE, Contract, read_contract
+from artifact.contract import CONTRACT_FILE, RELEVANCE_GRAPHS, WEIGHTS_FILE, Contract, read_contract
 from artifact.files import hash_file
-from bench.faithfulness.__main__ import Task, main, measure, newest
+from bench.faithfulness.__main__ import Task, main, measure, newest, with_every_method
 from bench.faithfulness.flipping import Masking, ask_logits, flip_row, masking
 from bench.faithfulness.intervals import Interval, differences, intervals
 from bench.faithfulness.measures import DEFAULT, RANDOM, methods
@@ -72,10 +72,16 @@ def test_perturbation_counts_right_answers_from_10_to_90_percent() -> None:
     counts = tuple(range(11))
     right = np.array([[1.0] * 5 + [0.0] * 6, [1.0] * 10 + [0.0]])
     found = score(Flipped(counts, right, right, right))
-    assert found["positive"] == pytest.approx(
-        np.interp(np.linspace(0.1, 0.9, 17), np.linspace(0, 1, 11), right[0]).mean()
-    )
+    assert found["positive"] == pytest.approx((0.3 + 0.1 / 2) / 0.8)
     assert found["negative"] == 1
+
+
+def test_steps_that_lie_close_count_no_more_in_aopc() -> None:
+    """Those of ERASER lie close at both ends: a fall between 16 and 18 of 20 parts is halfway at 17."""
+    counts = step_counts(20, 2)
+    assert counts == [0, 1, 2, 4, 10, 16, 18, 19, 20]
+    fall = np.stack([(np.array(counts) < 17).astype(float)] * 2)
+    assert score(Flipped(counts, fall, fall, fall))["aopc"] == pytest.approx(3.5 / 21)
 
 
 def test_steps_are_those_that_protocols_ask_for() -> None:
@@ -253,9 +259,18 @@ def test_a_run_masks_texts() -> None:
 
 def test_a_verdict_names_what_is_not_apart() -> None:
     """The random order is no measure."""
-    scores = np.array([[1.0, 1.1, 0.9], [0.0, 0.1, 0.1], [1.0, 0.9, 1.1], [1.0, 1.0, 1.0]])
-    figures = Figures("m", "3 texts", "gone", ("libra", "rollout", "genatt", "random"), {"srg": scores})
-    assert verdict(figures) == "SRG of libra is above that of 1 of 2 measures, intervals apart; not of genatt."
+    libra = np.array([1.0, 1.4, 0.6])
+    scores = np.stack([libra, libra - 1.5, libra - 0.1, libra[[0, 2, 1]], libra])
+    measures = ("libra", "rollout", "gradient", "genatt", "random")
+    figures = Figures("m", "3 texts", "gone", measures, {"srg": scores})
+    assert (
+        verdict(figures)
+        == "SRG of libra is above that of 2 of 3 measures, paired (not of genatt); of 1 with intervals apart."
+    )
+    less: Any = json.loads(json.dumps(figures.to_json()))["less_that_of_libra"]
+    assert less["srg"]["gradient"] == {name: pytest.approx(-0.1) for name in ("mean", "low", "high")}
+    alone = Figures("m", "3 texts", "gone", ("libra", "rollout"), {"srg": scores[:2]})
+    assert verdict(alone) == "SRG of libra is above that of 1 of 1 measures, paired; of 1 with intervals apart."
 
 
 def test_folders_are_taken_in_turn(clothing: tuple[Path, Path], tmp_path: Path) -> None:
@@ -287,6 +302,29 @@ def test_a_model_that_is_not_there_is_told(
     (tmp_path / "m" / "1" / CONTRACT_FILE).write_text(json.dumps(contract))
     with pytest.raises(ValueError, match="has no relevance of labels"):
         newest(tmp_path / "m")
+
+
+def test_a_known_model_that_lacks_a_method_is_exported_with_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """To the temporary folder; one that has all is taken as it is."""
+    made = []
+
+    def build(source: str, out: Path, *, relevance: tuple[str, ...]) -> Any:
+        made.append((source, relevance))
+        return SimpleNamespace(folder=out / source / "1")
+
+    monkeypatch.setattr("bench.faithfulness.__main__.build", build)
+    monkeypatch.setattr("bench.faithfulness.__main__.load_source", lambda name, cache: name)
+    for name, version, source in (("whole", 9, TEXT), ("whole", 10, FASHION), ("lacking", 1, TEXT)):
+        (tmp_path / name / str(version)).mkdir(parents=True)
+        shutil.copyfile(source / CONTRACT_FILE, tmp_path / name / str(version) / CONTRACT_FILE)
+    scratch = tmp_path / "scratch"
+    assert with_every_method("whole", tmp_path, tmp_path, scratch) == tmp_path / "whole" / "10"
+    assert made == []
+    for name in ("lacking", "missing"):
+        assert with_every_method(name, tmp_path, tmp_path, scratch) == scratch / name / "1"
+    assert made == [("lacking", tuple(RELEVANCE_GRAPHS)), ("missing", tuple(RELEVANCE_GRAPHS))]
 
 
 def test_methods_are_those_of_the_client() -> None:

@@ -1,13 +1,17 @@
-"""Whether every graph answers on the device as on the CPU: outputs, attention, contributions, hidden states."""
+"""Whether every graph answers on the device as on the CPU: outputs, attention, hidden states, relevance and others."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+
+import numpy as np
 
 from artifact.contract import (
     CONTRIBUTIONS_GRAPH,
     HIDDEN_GRAPH,
     LOWERED_GRAPH,
+    PARTS_GRAPH,
     PLAIN_GRAPH,
+    SIMILARITY_GRAPH,
     TAPPED_GRAPH,
     Contract,
 )
@@ -82,6 +86,27 @@ def graphs_of(contract: Contract) -> Iterator[tuple[str, list[str]]]:
         yield CONTRIBUTIONS_GRAPH, [*outputs, *contract.contributions]
     if contract.hidden_states:
         yield HIDDEN_GRAPH, [*outputs, *(state.output for state in contract.hidden_outputs)]
+    for why in contract.explained:
+        yield why.file, [*outputs, *why.outputs]
+    if similar := contract.similarity:
+        yield SIMILARITY_GRAPH, [*outputs, *similar.relevance.outputs]
+        yield PARTS_GRAPH, [*outputs, similar.part]
+
+
+def asked(contract: Contract, graph: str, rows: int) -> dict[str, Array]:
+    """What a graph is asked beside its inputs: why the first number is what it is, or for the first position's part.
+
+    Without it the largest number is explained, which may be another on the device where two are as large.
+    """
+    if contract.similarity and graph == PARTS_GRAPH:
+        return {contract.similarity.chosen: np.zeros(rows, np.int64)}
+    found = {why.file: why for why in contract.explained}
+    if contract.similarity:
+        found[SIMILARITY_GRAPH] = contract.similarity.relevance
+    if (why := found.get(graph)) is None:
+        return {}
+    columns = next(spec.axes[-1] for spec in contract.outputs if spec.name == why.output)
+    return {why.weights: np.tile(np.eye(1, int(columns), dtype=np.float32), (rows, 1))}
 
 
 def furthest(paths: Sequence[Path], contract: Contract, names: Sequence[str], ways: Ways) -> list[float | str]:
@@ -94,7 +119,7 @@ def furthest(paths: Sequence[Path], contract: Contract, names: Sequence[str], wa
         runs.append(_loaded(paths[1], device, contract))
     found: list[float | str] = [0.0 for _ in runs]
     for seed, (rows, length) in enumerate(_SIZES):
-        inputs = make_inputs(contract, rows, length, seed)
+        inputs = make_inputs(contract, rows, length, seed) | asked(contract, paths[0].name, rows)
         expected = reference(inputs, names)
         for place, run in enumerate(runs):
             answer, before = run(inputs, names), found[place]

@@ -64,6 +64,18 @@ def test_every_check_passes_where_nothing_is_broken(check: Callable[[Setting], I
     assert failures(iter(rows)) == []
 
 
+def test_relevance_is_compared_of_labels_and_of_similarities() -> None:
+    """Why the first number is what it is, whichever is the largest."""
+    rows = {row.name.rpartition("/")[2]: row.status for row in parity.check(STAND_IN)}
+    for graph in ("relevance.onnx", "similarity.onnx", "parts.onnx"):
+        assert rows[graph] == "passed"
+    contract = next(part.contract for part in STAND_IN.parts() if part.contract.similarity)
+    assert contract.relevance
+    weights = parity.asked(contract, "relevance.onnx", 3)[contract.relevance.weights]
+    np.testing.assert_array_equal(weights, [[1.0, *[0.0] * (len(contract.labels) - 1)]] * 3)
+    assert parity.asked(contract, PLAIN_GRAPH, 3) == {}
+
+
 def test_what_a_model_writes_is_compared_in_both_forms() -> None:
     """The embedded one writes."""
     rows = list(generation.check(WRITING))
