@@ -24,15 +24,17 @@ from export.errors import RelevanceError
 from export.relevance.flow import find_states, leading_to
 from export.relevance.reverse import Reverse
 from export.relevance.rules import RULES
+from export.relevance.rules.picks import one_hot
 from export.tapping.view import GraphView
 
 
-def weigh_attention(reverse: Reverse, weights: Sequence[str]) -> str:
+def weigh_attention(reverse: Reverse, weights: Sequence[str], places: str = "") -> str:
     """Relevance by "genatt".
 
     Args:
         reverse: Has walked back from the score to the first weights.
         weights: The attention weights of each layer.
+        places: Of which positions the last layer's are, int64 [R]; empty for all.
 
     Returns:
         The value of it, float32 [B, N].
@@ -41,13 +43,14 @@ def weigh_attention(reverse: Reverse, weights: Sequence[str]) -> str:
         RelevanceError: The score does not depend on the weights of a layer.
     """
     add, gradients = reverse.add, [_gradient(reverse, one) for one in weights]
-    begin = add("Unsqueeze", [_read_from(reverse, gradients[-1]), _last_but_one(reverse)])  # [B, 1, N]
+    read = add("Unsqueeze", [_read_from(reverse, gradients[-1]), _last_but_one(reverse)])  # [B, 1, N or R]
+    begin = add("MatMul", [read, _rows_of_identity(reverse, places, weights[-1])]) if places else read  # [B, 1, N]
     row = begin
     # A row times the product of all layers' matrices, from the last to the first, takes no product of matrices.
     for one, gradient in zip(reversed(weights), reversed(gradients), strict=True):
-        positive = add("Relu", [add("Mul", [one, gradient])])
-        mean = reverse.mean(positive, [1], keepdims=0)  # [B, N, N]
-        row = add("Add", [row, add("MatMul", [row, mean])])
+        positive = add("Relu", [add("Mul", [gradient, one])])
+        mean = reverse.mean(positive, [1], keepdims=0)  # [B, N, N], of the last layer [B, N or R, N]
+        row = add("Add", [row, add("MatMul", [read if row == begin else row, mean])])
     return add("Squeeze", [add("Sub", [row, begin]), _last_but_one(reverse)])
 
 
@@ -113,6 +116,11 @@ def _read_from(reverse: Reverse, gradient: str) -> str:
     read = add("Cast", [add("Greater", [sums, reverse.number(0.0, gradient)])], to=TensorProto.FLOAT)
     count = add("Max", [reverse.reduce_sum(read, [1], keepdims=1), reverse.number(1.0, gradient)])
     return add("Div", [read, count])
+
+
+def _rows_of_identity(reverse: Reverse, places: str, weights: str) -> str:
+    """1 where a place is a position, of weights [B, H, R, N]: [R, N]."""
+    return reverse.add("Cast", [one_hot(reverse, places, weights, 3)], to=TensorProto.FLOAT)
 
 
 def _looked_at(reverse: Reverse, weights: str) -> str:

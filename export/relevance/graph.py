@@ -31,8 +31,10 @@ from export.relevance.attention import explain_each_layer, repeat_head, weigh_at
 from export.relevance.flow import find_embedded, find_states, find_weights
 from export.relevance.layers import explain_depths
 from export.relevance.reverse import Method, Reverse
+from export.relevance.rows import read_rows
 from export.relevance.rules import RULES
 from export.relevance.terms import sum_rows, sum_terms, times_gradient
+from export.tapping.decompose import places_of
 from export.tapping.tap import sort_nodes
 from export.tapping.view import GraphView
 
@@ -98,7 +100,9 @@ def add_relevance(
     made = dict[str, tuple[str, int]]()
     match method:
         case "libra" | "layers":
-            layers = find_states(view, output, find_weights(view, output, attention)) if method == "layers" else []
+            layers = (
+                find_states(view, output, find_weights(view, output, attention, embedded)) if method == "layers" else []
+            )
             reverse = Reverse(view, "libra", embedded)
             chosen = _choose_weights(reverse, output, weights)
             reverse.walk(output, chosen, RULES)
@@ -113,16 +117,18 @@ def add_relevance(
             reverse.walk(output, chosen, RULES)
             positions = times_gradient(reverse, embedded, reverse.source)
         case "genatt":
-            found = find_weights(view, output, attention, embedded)
-            reverse = Reverse(view, "gradient", found[0])
+            found, rows = find_weights(view, output, attention, embedded), read_rows(view, output)
+            found = [rows.of(one) for one in found]
+            reverse = Reverse(_sorted(view, folder), "gradient", found[0])
             chosen = _choose_weights(reverse, output, weights)
             reverse.walk(output, chosen, RULES)
-            positions = weigh_attention(reverse, found)
+            positions = weigh_attention(reverse, found, rows.places)
         case "legrad":
             found = find_weights(view, output, attention, embedded)
             scores = repeat_head(view, output, found)
-            view = GraphView(model, folder)
-            reverse = Reverse(view, "gradient", found[-1])
+            view = _sorted(view, folder)
+            found = [read_rows(view, score, [one]).of(one) for one, score in zip(found, scores, strict=True)]
+            reverse = Reverse(_sorted(view, folder), "gradient", found[-1])
             chosen = _choose_weights(reverse, output, weights)
             positions = explain_each_layer(reverse, found, scores, chosen)
     score = sum_rows(reverse, reverse.add("Mul", [output, chosen]))
@@ -171,11 +177,17 @@ def _scale(view: GraphView, folder: Path, embedded: str, scale: str) -> tuple[Gr
     return GraphView(view.model, folder), "gradient", scaled
 
 
+def _sorted(view: GraphView, folder: Path) -> GraphView:
+    """Look at a graph anew that was added to."""
+    sort_nodes(view.model)
+    return GraphView(view.model, folder)
+
+
 def _choose_weights(reverse: Reverse, output: str, given: str) -> str:
     """The weights that came, or 1 at the largest number of a row where they are all 0; float32 [B, C]."""
     add, zero = reverse.add, reverse.number(0.0, output)
     largest = add("ArgMax", [output], axis=1, keepdims=1)  # [B, 1]
-    columns = add("Range", [reverse.whole(0), add("Squeeze", [reverse.size_of(output, 1)]), reverse.whole(1)])
+    columns = places_of(reverse.view, output, 1, reverse.name("columns"))
     first = add("Cast", [add("Equal", [largest, columns])], to=TensorProto.FLOAT)  # [B, C]
     differs = add("Cast", [add("Not", [add("Equal", [given, zero])])], to=TensorProto.FLOAT)
     any_given = add("Greater", [reverse.reduce_sum(differs, [1], keepdims=1), zero])  # [B, 1]

@@ -23,7 +23,8 @@ class Heads:
         scale: What scores are multiplied by; None for 1 / sqrt(d).
         masks: Added to the scores where float, kept where true where bool; each broadcastable to [B, H, Q, K].
         causal: Whether a query attends to keys up to its own position only.
-        zero_rows: Whether rows that see no key are zeros, as in ONNX Runtime's Attention, instead of even.
+        zero_rows: Whether rows that see no key are zeros, as in ONNX Runtime's Attention, instead of even; there are
+            none where nothing hides keys.
     """
 
     query: str
@@ -42,7 +43,8 @@ def write_weights(view: GraphView, heads: Heads, name: str) -> str:
     turned = view.add("Transpose", [key], f"{name}.turned", perm=[0, 1, 3, 2])  # [B, H, d, K]
     scaled = view.add("Mul", [heads.query, _scale(view, heads, dtype, name)], f"{name}.scaled")
     scores = view.add("MatMul", [scaled, turned], f"{name}.scores")  # [B, H, Q, K]
-    hides = heads.causal or heads.zero_rows or any(view.dtype(mask) == TensorProto.BOOL for mask in heads.masks)
+    may_be_empty = heads.zero_rows and (heads.causal or bool(heads.masks))
+    hides = heads.causal or may_be_empty or any(view.dtype(mask) == TensorProto.BOOL for mask in heads.masks)
     lowest = _constant(view, _lowest(dtype), dtype, f"{name}.lowest") if hides else ""
     for index, mask in enumerate(heads.masks):
         if view.dtype(mask) == TensorProto.BOOL:
@@ -52,7 +54,7 @@ def write_weights(view: GraphView, heads: Heads, name: str) -> str:
     if heads.causal:
         scores = view.add("Where", [_later(view, heads.query, key, name), lowest, scores], f"{name}.causal")
     weights = view.add("Softmax", [scores], f"{name}.softmax", axis=-1)
-    if heads.zero_rows:
+    if may_be_empty:
         seen = view.add("Greater", [scores, lowest], f"{name}.seen")
         weights = view.add("Where", [seen, weights, _constant(view, 0, dtype, f"{name}.nothing")], f"{name}.weights")
     shape = (*(view.shape(heads.query) or (None,) * 4)[:3], (view.shape(heads.key) or (None,) * 4)[2])

@@ -7,6 +7,7 @@ from onnx import NodeProto
 
 from export.errors import RelevanceError
 from export.relevance.reverse import Reverse
+from export.tapping.decompose import places_of
 from export.tapping.view import attribute, name_of, optional_input
 
 
@@ -15,7 +16,6 @@ def _gather(reverse: Reverse, node: NodeProto, given: Sequence[str]) -> None:
     value, indices = node.input[0], node.input[1]
     axis, rank = attribute(node, "axis", 0) % reverse.rank(value), reverse.rank(value)
     flat = reverse.add("Reshape", [indices, reverse.view.add_numbers([-1], reverse.name("all"))])  # [I]
-    count = reverse.size_of(value, axis)
     # The gathered axes, however many, are one again, and the last: [..., I]
     sizes = reverse.add("Shape", [value])
     parts = [reverse.add("Slice", [sizes, *_ends(reverse, 0, axis)])] if axis else []
@@ -25,18 +25,16 @@ def _gather(reverse: Reverse, node: NodeProto, given: Sequence[str]) -> None:
     joined = reverse.add("Reshape", [given[0], reverse.add("Concat", parts, axis=0)])
     turn = [*(one for one in range(rank) if one != axis), axis]
     last = reverse.add("Transpose", [joined], perm=turn)
-    values = reverse.add("Cast", [_one_hot(reverse, flat, count)], to=reverse.view.dtype(value))  # [I, N]
+    values = reverse.add("Cast", [one_hot(reverse, flat, value, axis)], to=reverse.view.dtype(value))  # [I, N]
     spread = reverse.add("MatMul", [last, values])
     reverse.give(value, reverse.add("Transpose", [spread], perm=sorted(range(rank), key=turn.__getitem__)))
 
 
-def _one_hot(reverse: Reverse, indices: str, count: str) -> str:
-    """Rows of an identity matrix, bool [I, N]; indices below 0 count from the end."""
-    zero = reverse.whole(0)
-    below = reverse.add("Less", [indices, zero])
+def one_hot(reverse: Reverse, indices: str, value: str, axis: int) -> str:
+    """Rows of an identity matrix as large as an axis, bool [I, N]; indices below 0 count from the end."""
+    below, count = reverse.add("Less", [indices, reverse.whole(0)]), reverse.size_of(value, axis)
     wrapped = reverse.add("Where", [below, reverse.add("Add", [indices, count]), indices])
-    one = reverse.whole(1)
-    places = reverse.add("Range", [zero, reverse.add("Squeeze", [count]), one])
+    places = places_of(reverse.view, value, axis, reverse.name("places"))
     column = reverse.add("Reshape", [wrapped, reverse.view.add_numbers([-1, 1], reverse.name("column"))])
     return reverse.add("Equal", [column, places])
 
