@@ -7,7 +7,7 @@ import pytest
 from onnx import ModelProto
 
 from artifact.contract import RelevanceGraph
-from export.relevance.flow import find_weights
+from export.relevance.flow import find_embedded, find_weights
 from export.relevance.graph import WEIGHTS, add_relevance
 from export.relevance.rows import read_rows
 from export.tapping.tap import sort_nodes
@@ -54,7 +54,7 @@ def test_rows_give_the_same_logits(name: str, tmp_path: Path) -> None:
     graph = lowered_graph(image_network(name), tmp_path, 12)
     (expected,) = run_graph(graph, ["logits"], {"pixel_values": _PIXELS})
     view = GraphView(graph, tmp_path)
-    first, last = find_weights(view, "logits", _ATTENTION)
+    first, last = find_weights(view, "logits", _ATTENTION, find_embedded(view, "logits"))
     rows = read_rows(view, "logits")
     assert rows.of(first) == first
     assert rows.of(last) != last
