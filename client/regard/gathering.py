@@ -2,6 +2,7 @@
 
 import csv
 import glob
+import io
 import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -11,10 +12,11 @@ from typing import Any
 
 from regard.extras import how_to_install
 from regard.lines import each_line
-from regard.sources import IMAGE_SUFFIXES, InputError, Source, is_folder, read_source
+from regard.sources import IMAGE_SUFFIXES, InputError, Source, is_folder, open_file, read_source
 
 TABLE_SUFFIXES = {".csv", ".parquet"}
 _PATTERN = frozenset("*?[")
+_TABLE = "a table, .csv or .parquet"
 _ROWS = 1024  # of a Parquet file that are in memory at a time
 csv.field_size_limit(2**31 - 1)  # a text of a column may be long
 
@@ -126,7 +128,7 @@ def _paths(argument: str) -> list[Path]:
 
 
 def _csv_column(argument: str, column: str) -> Iterator[str]:
-    with Path(argument).open(newline="", encoding="utf-8-sig") as file:
+    with io.TextIOWrapper(open_file(argument, f"--column {column}", _TABLE), encoding="utf-8-sig", newline="") as file:
         rows = csv.DictReader(file)
         try:
             _check_column(argument, column, rows.fieldnames or ())
@@ -137,7 +139,7 @@ def _csv_column(argument: str, column: str) -> Iterator[str]:
 
 
 def _parquet_column(argument: str, column: str) -> Iterator[Any]:
-    with parquet().ParquetFile(argument) as table:
+    with open_file(argument, f"--column {column}", _TABLE) as file, parquet().ParquetFile(file) as table:
         _check_column(argument, column, table.schema_arrow.names)
         for batch in table.iter_batches(_ROWS, columns=[column]):
             yield from batch.column(0).to_pylist()
@@ -164,7 +166,7 @@ def _check_column(argument: str, column: str, names: Iterable[str]) -> None:
 
 def _rows(argument: str, column: str | None) -> int | None:
     if column is not None and argument.lower().endswith(".parquet"):
-        with parquet().ParquetFile(argument) as table:
+        with open_file(argument, f"--column {column}", _TABLE) as file, parquet().ParquetFile(file) as table:
             return int(table.metadata.num_rows)
     if column is not None or not Path(argument).is_file():  # a pipe can be read only once
         return None

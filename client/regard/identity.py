@@ -66,7 +66,7 @@ def _read(flag: str, path: Path) -> bytes:
     try:
         return path.read_bytes()
     except OSError as error:
-        raise OSError(error.errno, f"{flag} {path}: {error.strerror}") from error
+        raise OSError(f"{flag} {path}: {error.strerror}; expected a file that can be read") from error
 
 
 def metadata_of(token: str | None) -> Metadata:

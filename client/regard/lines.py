@@ -5,17 +5,17 @@ import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
-from pathlib import Path
 from typing import Annotated, TypeVar
 
 import typer
 
 from regard.answers import Answers
 from regard.errors import RegardError
-from regard.sources import InputError, Source
+from regard.sources import InputError, Source, open_file
 from regard.terminal import clean
 
 _INPUTS, _BYTES = 64, 4 * 2**20  # of a call, at most: more make no text cheaper
+_EXPECTED = "a file of texts, one a line"
 _LINE_ENDS = re.compile(rb"\r\n|\n|\r")
 Answer = TypeVar("Answer")
 
@@ -44,7 +44,7 @@ def each_line(argument: str) -> Iterator[Source]:
     if argument == "-" and sys.stdin is None:
         raise InputError("-: stdin is closed; expected texts there, one a line")
     where, number, is_empty = "stdin" if argument == "-" else argument, 0, True
-    with nullcontext(sys.stdin.buffer) if argument == "-" else Path(argument).open("rb") as file:
+    with nullcontext(sys.stdin.buffer) if argument == "-" else open_file(argument, "--lines", _EXPECTED) as file:
         for chunk in file:  # ends at LF; CR alone ends lines too
             chunk = chunk.removeprefix(codecs.BOM_UTF8) if number == 0 else chunk
             for line in _lines_of(chunk):

@@ -5,7 +5,7 @@ import sys
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, BinaryIO, Literal
 
 from regard.answers import Modality, Model
 
@@ -117,6 +117,23 @@ def read_source(argument: str, *, as_text: bool | None = None, name: str = "") -
     if as_text is False or _looks_like_path(argument):
         raise InputError(f"{argument}: no such file{'' if as_text is False else _HOW_TO_SAY}")
     return _from_text(argument)
+
+
+def open_file(argument: str, option: str, expected: str) -> BinaryIO:
+    """Open a file for reading bytes.
+
+    Args:
+        argument: Its path, of the command line.
+        option: What makes the argument a file, as `--lines`.
+        expected: What it should be.
+
+    Raises:
+        OSError: It cannot be read; the message names the option, the path and what was expected.
+    """
+    try:
+        return Path(argument).open("rb")
+    except OSError as error:
+        raise OSError(f"{option}: {argument}: {error.strerror}; expected {expected}") from error
 
 
 def read_photos(sources: Iterable[Source]) -> list[Source]:

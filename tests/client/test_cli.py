@@ -145,11 +145,26 @@ def test_lines_come_from_stdin_too(run: Run, server: FakeServer, monkeypatch: py
     ],
 )
 def test_a_file_without_lines_is_refused(run: Run, tmp_path: Path, content: bytes, what: str) -> None:
-    """As is one that is not there."""
+    """By its name."""
     (tmp_path / "texts.txt").write_bytes(content)
     done = run("embed", "texts.txt", "--lines", "--model", "minilm")
     assert (done.code, done.err) == (1, f"regard: texts.txt{what}\n")
-    assert "No such file" in run("embed", "none.txt", "--lines").err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "option", "expected"),
+    [
+        (["--lines"], "--lines", "a file of texts, one a line"),
+        (["--column", "text"], "--column text", "a table, .csv or .parquet"),
+    ],
+)
+@pytest.mark.parametrize("name", ["none.csv", "none.parquet"])
+def test_a_file_that_is_not_there_is_said_by_its_option(
+    run: Run, arguments: list[str], option: str, expected: str, name: str
+) -> None:
+    """With what was expected, and no number of an error."""
+    done = run("classify", name, *arguments, "--model", "photos", "-o", "out.jsonl")
+    assert (done.code, done.err) == (1, f"regard: {option}: {name}: No such file or directory; expected {expected}\n")
 
 
 def test_stdin_without_lines_is_refused_by_its_name(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -63,7 +63,7 @@ class Folder:
                     raise InputError(f"{part}: expected {number:06}.json, the next part")
                 names, errors = found.inputs(number)
                 found.count, found.num_errors = found.count + len(names), found.num_errors + len(errors)
-        except FileNotFoundError as error:
+        except (FileNotFoundError, NotADirectoryError) as error:
             raise InputError(f"{path}: holds no study; expected a folder that regard study has written") from error
         except (ValueError, TypeError, LookupError) as error:
             if isinstance(error, InputError):
@@ -89,7 +89,10 @@ class Folder:
             raise InputError(f"{path}: holds a study; expected another folder, or resume (--resume) to go on")
         if path.exists() and not there and (not path.is_dir() or any(path.iterdir())):
             raise InputError(f"{path}: holds something else; expected a new folder, or an empty one")
-        (path / "inputs").mkdir(parents=True, exist_ok=True)
+        try:
+            (path / "inputs").mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise OSError(f"{path}: {error.strerror}; expected a folder that can be written") from error
         found = cls(path, dict(asked))
         if there:
             found = cls.open(path)

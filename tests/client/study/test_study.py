@@ -284,6 +284,15 @@ def test_pairs_and_bytes_are_known_by_what_they_are() -> None:
     assert [name for name, _ in photos] == ["images[0] 7692c3ad3540bb80", "a.png", "images[2] d9298a10d1b07358"]
 
 
+def test_a_file_where_a_studys_folder_is_expected_is_refused(tmp_path: Path) -> None:
+    """To be read, and on the way to one that is written."""
+    (tmp_path / "file").write_text("text")
+    with pytest.raises(InputError, match="file: holds no study; expected a folder that regard study has written"):
+        Folder.open(tmp_path / "file")
+    with pytest.raises(OSError, match=r"^[^\[].*out: Not a directory; expected a folder that can be written$"):
+        Folder.begin(tmp_path / "file" / "out", {}, resume=False)
+
+
 def test_one_run_at_a_time_writes_a_folder(client: Client, studied: Study) -> None:
     """Where the system locks files."""
     fcntl = pytest.importorskip("fcntl", reason="not on Windows")
