@@ -15,7 +15,7 @@ from typer.core import TyperCommand
 from regard.answers import Classification
 from regard.console import PICTURE_SUFFIXES, Terminal, check_output, tell_written
 from regard.errors import RegardError
-from regard.reasons import AGAINST_COLOUR, FOR_COLOUR, headline, layer_name, others, strongest
+from regard.reasons import AGAINST_COLOUR, FOR_COLOUR, headline, is_signed, layer_name, others, strongest, written
 from regard.relevance import Relevance, RelevanceMethod, RelevanceRequest
 from regard.results import RESULT_SUFFIXES
 from regard.sources import InputError, Source
@@ -221,11 +221,12 @@ def why_table(why: Relevance) -> Table:
     most = max((abs(value) for _, value in (*shown, *beside)), default=0) or 1.0
     largest = abs(ranked[0][1]) if ranked and ranked[0][1] else 1.0
     digits = max(_DIGITS, _DIGITS - 1 - math.floor(math.log10(largest)))  # the strongest has so many of its own
+    zero = most if is_signed(why) else 0.0
     table = Table.grid(padding=(0, 2))
     for name, value in shown:
-        table.add_row(Text(clean(name)), f"{value:+.{digits}f}", _bar(value, most))
+        table.add_row(Text(clean(name)), written(why, value, f".{digits}f"), _bar(value, zero, most))
     for name, value in beside:
-        table.add_row(Text(name, "dim"), f"{value:+.{digits}f}", _bar(value, most))
+        table.add_row(Text(name, "dim"), written(why, value, f".{digits}f"), _bar(value, zero, most))
     return table
 
 
@@ -242,10 +243,10 @@ def layer_table(why: Relevance) -> Table:
     return table
 
 
-def _bar(value: float, most: float) -> Bar:
-    """Draw a number to the right of the middle where it is above 0, else to the left."""
-    begin, end = sorted((most, most + value))
-    return Bar(2 * most, begin, end, width=_BAR_CELLS, color=FOR_COLOUR if value > 0 else AGAINST_COLOUR)
+def _bar(value: float, zero: float, most: float) -> Bar:
+    """Draw a number from where 0 is, to the right where it is above, else to the left."""
+    begin, end = sorted((zero, zero + value))
+    return Bar(zero + most, begin, end, width=_BAR_CELLS, color=FOR_COLOUR if value > 0 else AGAINST_COLOUR)
 
 
 def _is_picture(output: Path | None) -> bool:

@@ -21,6 +21,17 @@ _NOTHING = 5e-7
 """What rounding leaves of a similarity that is all in pairs."""
 _SHORT = 3
 """So many positions stand in a line."""
+_NEVER_BELOW_0 = ("genatt", "legrad")
+
+
+def is_signed(why: Relevance) -> bool:
+    """Whether a number may be below 0 by its method; if not, numbers are written without a sign, on a scale from 0."""
+    return why.method not in _NEVER_BELOW_0
+
+
+def written(why: Relevance, value: float, digits: str = ".3g") -> str:
+    """Write a number, by a format without a sign, with the sign where `is_signed`."""
+    return format(value, f"{'+' if is_signed(why) else ''}{digits}")
 
 
 def subject(why: Relevance) -> str:
@@ -96,9 +107,10 @@ def _within(share: float) -> str:
 
 
 def in_short(why: Relevance) -> str:
-    """Name what is explained and the strongest few positions, in a line."""
-    told = " · ".join(f"{name} {value:+.3g}" for name, value in strongest(why)[:_SHORT])
-    return f"why {subject(why)}: {told}"
+    """Name what is explained, by which method if not the usual one, and the strongest few positions, in a line."""
+    told = " · ".join(f"{name} {written(why, value)}" for name, value in strongest(why)[:_SHORT])
+    method = "" if why.method == "libra" else f" by {why.method}"
+    return f"why {subject(why)}{method}: {told}"
 
 
 def strongest(why: Relevance) -> list[tuple[str, float]]:
@@ -154,7 +166,7 @@ def unplaced(why: Relevance) -> str:
     sent = [float(value) for place, value in zip(positions_of(why), why.values, strict=True) if place < prefix]
     name = "class token" if len(sent) == 1 else f"{len(sent)} prefix tokens"
     parts = [(name, sum(sent))] if sent else []
-    return " · ".join(f"{name} {value:+.3g}" for name, value in [*parts, *others(why)])
+    return " · ".join(f"{name} {written(why, value)}" for name, value in [*parts, *others(why)])
 
 
 def on_patches(why: Relevance) -> NDArray[np.float32]:

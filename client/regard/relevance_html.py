@@ -2,6 +2,7 @@
 
 import html
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,18 +10,27 @@ from numpy.typing import NDArray
 from regard.comparison import SimilarityRelevance
 from regard.notebook_html import laid_over, matrix_html, source_of
 from regard.origin import origin_of
-from regard.reasons import AGAINST_COLOUR, FOR_COLOUR, headline, names, on_patches, similarity_headline, unplaced
+from regard.reasons import (
+    AGAINST_COLOUR,
+    FOR_COLOUR,
+    headline,
+    names,
+    on_patches,
+    similarity_headline,
+    unplaced,
+    written,
+)
 from regard.relevance import Relevance
 
 
 def relevance_html(why: Relevance) -> str:
     """Return it over the photo, or behind the text."""
     caption = html.escape(" · ".join(filter(None, [headline(why, origin_of(why).model), unplaced(why)])))
-    image, grid = origin_of(why).image, why.patches
+    image, grid, told = origin_of(why).image, why.patches, partial(written, why)
     if why.tokens is not None:
         shade = signed_shade(why.values)
         words = "".join(
-            f'<span style="background:{shade(value)};padding:1px 3px;margin:1px" title="{value:+.3g}">{name}</span> '
+            f'<span style="background:{shade(value)};padding:1px 3px;margin:1px" title="{told(value)}">{name}</span> '
             for name, value in zip(map(html.escape, names(why)), map(float, why.values), strict=True)
         )
         return f'<p style="line-height:1.8">{words}</p><p>{caption}</p>'
@@ -29,7 +39,7 @@ def relevance_html(why: Relevance) -> str:
     on_grid = on_patches(why)
     shade = signed_shade(on_grid)
     cells = "".join(
-        f'<div style="background:{shade(float(value))}" title="row {line}, column {at}: {value:.3g}"></div>'
+        f'<div style="background:{shade(float(value))}" title="row {line}, column {at}: {told(float(value))}"></div>'
         for (line, at), value in np.ndenumerate(on_grid)
     )
     photo = laid_over(grid, grid.box, source_of(image), cells)

@@ -62,6 +62,26 @@ def test_a_percentile_ends_both_sides(client: Client) -> None:
     assert map_of(unclipped).colorbar.extend == "neither"
 
 
+def test_what_is_never_below_0_has_a_scale_from_0(client: Client) -> None:
+    """Over a photo and of a text; orange alone, no signs, and one arrow where numbers lie beyond."""
+    values = np.abs(np.array(RELEVANCE_OF_IMAGE, np.float32))
+    photo = dataclasses.replace(of_image(client), values=values, method="genatt", relative_error=None, rest=0.0)
+    style = dataclasses.replace(pictures.PRINT, scale=pictures.Scale(percentile=60), contour=0.5, smooth=False)
+    figure = pictures.relevance_map(PHOTO, photo, model="photos", style=style)
+    heat = map_of(figure)
+    assert heat.get_clim() == (0, 1)
+    assert (heat.colorbar.extend, heat.colorbar.ax.get_ylabel().split(";")[0]) == ("max", "genatt")
+    colours = heat.cmap(np.linspace(0, 1, 5))
+    assert len(np.unique(colours[1:, :3], axis=0)) == 1  # at 0 it is clear
+    assert colours[0, 3] == 0 < colours[-1, 3]
+    assert "+" not in texts_of(figure)
+    text = of_text(client)
+    text = dataclasses.replace(text, values=np.abs(text.values), method="legrad", relative_error=None, rest=0.0)
+    drawn = pictures.relevance_text(text, model="photos")
+    assert drawn.axes[-1].get_xlim() == (0, float(text.values.max()))
+    assert "legrad" in drawn.axes[-1].get_xlabel()
+
+
 @pytest.mark.parametrize("theme", ["dark", "light"])
 def test_colours_are_blue_below_and_orange_above(theme: Any) -> None:
     """From the paper's own colour; over a photo from clear to the opacity."""

@@ -8,6 +8,7 @@ import pytest
 
 from regard.console import Terminal
 from regard.explaining import WhyOptions, why_table
+from regard.reasons import in_short
 from regard.relevance import Relevance
 from regard.v1 import types_pb2 as pb
 from tests.client.conftest import Run
@@ -49,13 +50,26 @@ def test_a_long_input_has_its_strongest_positions_printed(
 
 
 def test_small_numbers_keep_four_digits(capsys: pytest.CaptureFixture[str]) -> None:
-    """Those of attention's methods are as small as the input is long."""
+    """As those of attention's methods are, the smaller the longer the input."""
     values = np.array([0.00052314, -0.00001], np.float32)
-    why = Relevance("cat", "", 1.0, values, (), 0.0, 0.0, None, None, method="genatt")
+    why = Relevance("cat", "", 1.0, values, (), 0.0, 0.0, None, None, method="gradient")
     Terminal().print(why_table(why))
     first, second = capsys.readouterr().out.splitlines()
     assert first.split()[2] == "+0.0005231"
     assert second.split()[2] == "-0.0000100"
+
+
+def test_numbers_that_are_never_below_0_have_no_sign(capsys: pytest.CaptureFixture[str]) -> None:
+    """Their bars begin at the left and have all the room."""
+    values = np.array([0.5, 0.25], np.float32)
+    why = Relevance("cat", "", 1.0, values, (), 0.0, 0.0, None, None, method="legrad")
+    Terminal().print(why_table(why))
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split() for line in lines] == [
+        ["position", "0", "0.5000", "█" * 40],
+        ["position", "1", "0.2500", "█" * 20],
+    ]
+    assert in_short(why) == "why cat by legrad: position 0 0.5 · position 1 0.25"
 
 
 def test_the_first_model_that_explains_is_taken(run: Run, photo: Path, server: FakeServer) -> None:

@@ -6,7 +6,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.collections import LineCollection
-from matplotlib.colors import Normalize
+from matplotlib.colors import ListedColormap, Normalize
 from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 from PIL import Image, ImageEnhance
@@ -14,7 +14,7 @@ from PIL import Image, ImageEnhance
 from regard.attention import Box, PatchGrid
 from regard.matrices import positions
 from regard.orientation import turn_upright
-from regard.pictures.style import PHOTO_BRIGHTNESS, Style, heat_colours, norm_of, signed_colours
+from regard.pictures.style import PHOTO_BRIGHTNESS, Style, heat_colours, norm_of
 from regard.scales import holding_mass, smoothed
 from regard.sources import DAMAGED_IMAGE
 
@@ -104,27 +104,29 @@ def draw_heat(
     *,
     end: float,
     seen: PatchGrid | None = None,
-    signed: bool = False,
+    colours: tuple[ListedColormap, Normalize] | None = None,
 ) -> ScalarMappable:
     """Lay one row of attention over the box that the patches cover, opaque where the weight is large.
 
     The colour at a patch's centre is that of its weight on the scale, which ends at `end`. Nothing is drawn beyond the
-    box of what was `seen`, over which cells of a layer's own grid may reach. Numbers that are `signed` have two colours
-    on a linear scale that is as long below 0, and their outline is of what lies above it.
+    box of what was `seen`, over which cells of a layer's own grid may reach. Numbers that are not attention have
+    `colours` and a linear scale of their own; their outline is of what lies above 0.
     """
     width, height, box = placed(patches)
     draw_photo(axes, photo, patches, brightness=PHOTO_BRIGHTNESS)
-    shown = np.clip(on_grid, -end if signed else None, end)  # what lies beyond would else spread while it is smoothed
+    cmap, norm = colours or (heat_colours(style.opacity), norm_of(style.scale, "linear", end))
+    lowest = norm.vmin if colours else None
+    shown = np.clip(on_grid, lowest, end)  # what lies beyond would else spread while it is smoothed
     times = max(1, _MAP_PIXELS // max(shown.shape)) | 1
     heat = axes.imshow(
         smoothed(shown, times) if style.smooth else shown,
-        cmap=signed_colours("dark", style.opacity) if signed else heat_colours(style.opacity),
-        norm=Normalize(-end, end) if signed else norm_of(style.scale, "linear", end),
+        cmap=cmap,
+        norm=norm,
         interpolation="bilinear" if style.smooth else "nearest",
         interpolation_stage="data",
         extent=(box.left, box.right, box.bottom, box.top),
     )
-    outline = _outline(np.maximum(on_grid, 0) if signed else on_grid, box, style.contour) if style.contour else []
+    outline = _outline(np.maximum(on_grid, 0) if colours else on_grid, box, style.contour) if style.contour else []
     for lines in outline:
         axes.add_collection(lines)
     if seen is not None:

@@ -38,12 +38,12 @@ from regard.pictures.style import (
     write_title,
 )
 from regard.pictures.titles import Title, fit_title
-from regard.reasons import headline, on_patches, positions_of, unplaced
+from regard.reasons import headline, is_signed, on_patches, positions_of, unplaced
 from regard.relevance import Relevance
 from regard.scales import End, signed_end
 
 _WANTED_INCHES, _LEAST_INCHES = 8.0, 3.6
-UNIT, _UNSIGNED = "against · logits · for", ("genatt", "legrad")
+UNIT = "against · logits · for"
 _WORD_POINTS, _LINE_SHARE, _PAD_POINTS = 3.0, 1.9, 2.0
 _DARK_INK, _LIGHT_INK, _BRIGHT = "#1a1a1a", "#ffffff", 0.45
 _MARKS = ("##", "▁", "Ġ")
@@ -55,8 +55,8 @@ def relevance_map(
 ) -> Figure:
     """Draw the whole photo with what each patch did for a label laid over it.
 
-    The scale is linear and as long on both sides of 0. What has no place on the photo is written below it: prefix
-    tokens, and what belongs to no position. A contour is of what spoke for the label.
+    The scale is linear, and as long on both sides of 0 where numbers may be below. What has no place on the photo is
+    written below it: prefix tokens, and what belongs to no position. A contour is of what spoke for the label.
 
     Args:
         photo: From `open_photo`; any resolution with the sides of the image that was sent.
@@ -85,7 +85,8 @@ def relevance_map(
     write_title(drawn_on, title.text, title.points, style)
     top = title.height_inches + 3 * MARGIN_INCHES
     axes = place(drawn_on, MARGIN_INCHES, top, across, down)
-    heat = draw_heat(axes, photo, on_grid, why.patches, None, style, end=end.value, seen=why.patches, signed=True)
+    colours = signed_colours("dark", style.opacity, _lowest(why)), _scale(why, end)
+    heat = draw_heat(axes, photo, on_grid, why.patches, None, style, end=end.value, seen=why.patches, colours=colours)
     darken_outside(axes, why.patches, style.paper)
     corner = (MARGIN_INCHES + across, top)
     draw_bar(drawn_on, corner, down, heat, style, _unit(why), beyond=end.beyond, over_photo=True)
@@ -113,7 +114,7 @@ def relevance_text(why: Relevance, *, model: str, style: Style = SCREEN, on: Sub
     drawn_on = canvas(style, on, inches, down + around, placed=True)
     write_title(drawn_on, title.text, title.points, style)
     top = title.height_inches + 3 * MARGIN_INCHES
-    colours = ScalarMappable(Normalize(-end.value, end.value), signed_colours(style.theme))
+    colours = ScalarMappable(_scale(why, end), signed_colours(style.theme, lowest=_lowest(why)))
     full, _ = inches_of(drawn_on)
     axes = place(drawn_on, MARGIN_INCHES, top, full - 2 * MARGIN_INCHES, down)
     axes.set(xlim=(0, full - 2 * MARGIN_INCHES), ylim=(down, 0))
@@ -127,7 +128,16 @@ def relevance_text(why: Relevance, *, model: str, style: Style = SCREEN, on: Sub
 
 def _unit(why: Relevance) -> str:
     """What the numbers of the scale are."""
-    return why.method if why.method in _UNSIGNED else UNIT
+    return UNIT if is_signed(why) else why.method
+
+
+def _lowest(why: Relevance) -> float:
+    """Where its scale begins, as a share of where it ends."""
+    return -1.0 if is_signed(why) else 0.0
+
+
+def _scale(why: Relevance, end: End) -> Normalize:
+    return Normalize(_lowest(why) * end.value, end.value)
 
 
 @dataclass(frozen=True)

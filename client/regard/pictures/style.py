@@ -157,13 +157,14 @@ def heat_colours(opacity: float = Style.opacity) -> ListedColormap:
     return ListedColormap(colours, name="heat")
 
 
-def signed_colours(theme: Theme, opacity: float | None = None) -> ListedColormap:
+def signed_colours(theme: Theme, opacity: float | None = None, lowest: float = -1.0) -> ListedColormap:
     """Return blue for numbers below 0 and orange for those above, which colour-blind people can tell apart.
 
-    Both grow from clear to an opacity, over a photo; or, where none is given, from the paper's colour.
+    Both grow from clear to an opacity, over a photo; or, where none is given, from the paper's colour. They begin at
+    the `lowest` share: 0 for numbers of which none is below 0.
     """
     orange, blue = _OKABE_ITO[theme][:2] if theme == "dark" else _OKABE_ITO[theme][1::-1]
-    share = np.linspace(-1, 1, 2 * _HEAT_STEPS)[:, np.newaxis]
+    share = np.linspace(lowest, 1, 2 * _HEAT_STEPS)[:, np.newaxis]
     hue = np.where(share > 0, to_rgb(orange), to_rgb(blue))
     strength = np.abs(share) ** 0.8
     if opacity is not None:
