@@ -1,16 +1,21 @@
 """Why a label, on the page: what each patch or token did for it, and whether that holds when it is taken away."""
 
+import csv
+import io
 import json
+import re
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from regard import Classification, Client, RelevanceRequest
 from regard.reasons import headline, names, unplaced
 from tests.explorer.browsing import Browser, Locator, Visit, expect, visiting
 from tests.explorer.running import SANDAL, TEXT, Explorer, sandal
+from tests.explorer.test_page_links import download
 from tests.explorer.test_page_phone import AXE, PHONE
 
 PAIR = {"label": "Sandal", "against": "Sneaker"}
@@ -105,6 +110,25 @@ _WATCH = """() => {
   const [tokens] = document.querySelectorAll("#why .tokens");
   if (tokens) watcher.observe(tokens, { subtree: true, childList: true, attributeFilter: ["style", "title"] });
   window.painted = () => count;
+}"""
+
+# Red and blue of the scale from left to right.
+_STRIP = """() => {
+  const strip = document.querySelector("#why .strip");
+  const copy = new OffscreenCanvas(strip.width, 1).getContext("2d");
+  copy.drawImage(strip, 0, -1);
+  const { data } = copy.getImageData(0, 0, strip.width, 1);
+  return Array.from({ length: strip.width }, (_, at) => [data[4 * at], data[4 * at + 2]]);
+}"""
+# How many pixels of the picture are white.
+_WHITE = """() => {
+  const canvas = document.querySelector("canvas.why-photo");
+  const copy = new OffscreenCanvas(canvas.width, canvas.height).getContext("2d");
+  copy.drawImage(canvas, 0, 0);
+  const { data } = copy.getImageData(0, 0, canvas.width, canvas.height);
+  let count = 0;
+  for (let at = 0; at < data.length; at += 4) count += data[at] > 240 && data[at + 1] > 240 && data[at + 2] > 240;
+  return count;
 }"""
 
 
@@ -322,6 +346,80 @@ def test_it_goes_by_keyboard(browser: Browser, explorer: Explorer) -> None:
         expect(visit.find("#why .token").nth(1)).to_be_focused()
         visit.page.keyboard.press("Enter")
         expect(visit.find("#why .token").nth(1)).to_have_attribute("aria-pressed", "true")
+
+
+@pytest.mark.parametrize("what", ["photo", "text"])
+def test_it_is_taken_away(browser: Browser, explorer: Explorer, real_server: str, what: str) -> None:
+    """The picture with its title and scale, and the numbers as they came; only while something is explained."""
+    image, method = (sandal(), "gradient") if what == "photo" else (None, "libra")
+    shown = f"photo={explorer.keep(sandal())}&model=fashion" if image else f"model=tiny-text&text={TEXT}"
+    with visiting(browser, explorer, shown) as visit:
+        visit.find("#download summary").click()
+        expect(visit.page.locator("#download-why")).to_be_hidden()
+        visit.find("#download summary").click()
+        visit.find(LIKELIEST).first.click()
+        visit.page.select_option("#why-method", method)
+        expect(visit.find("#why-title")).to_contain_text("no score" if image else "adds up")
+        _, described = download(visit, "Why (JSON)")
+        name, table = download(visit, "Why (CSV)")
+        _, content = download(visit, "Why (PNG)")
+        visit.button("Close").click()
+        visit.find("#download summary").click()
+        expect(visit.page.locator("#download-why")).to_be_hidden()
+    told = json.loads(described)
+    why = _classified(real_server, image, method=method).relevance
+    assert why is not None
+    model = "fashion" if image else "tiny-text"
+    assert (told["model"], told["label"], told["method"]) == (model, why.label, method)
+    assert re.sub(r"[^\w.-]+", "_", f"{told['model']}-why-{why.label}-{method}.csv") == name
+    rows = list(csv.DictReader(io.StringIO(table.decode())))
+    np.testing.assert_allclose([float(row["relevance"]) for row in rows], why.values, rtol=1e-6)
+    if why.tokens:
+        assert [row["token"] for row in rows] == [token.text for token in why.tokens]
+    else:
+        assert [(row["row"], row["column"]) for row in rows[:2]] == [("", ""), ("0", "0")]
+    with Image.open(io.BytesIO(content)) as picture:
+        pixels = np.asarray(picture.convert("RGB")).reshape(-1, 3).astype(int)
+    assert ((pixels[:, 0] > pixels[:, 2] + 60).sum(), (pixels[:, 2] > pixels[:, 0] + 60).sum()) > (300, 300)
+
+
+def test_a_method_that_is_never_below_0_has_a_scale_from_0(
+    browser: Browser, explorer: Explorer, real_server: str
+) -> None:
+    """Its numbers have no sign, and the strip no blue."""
+    why = _classified(real_server, sandal(), label="Sandal", method="legrad").relevance
+    assert why is not None
+    link = f"photo={explorer.keep(sandal())}&model=fashion&why=Sandal&method=legrad"
+    with visiting(browser, explorer, link) as visit:
+        expect(visit.find("#why .scale p")).to_have_text("legrad")
+        most = float(why.values[1:].max())
+        ticks = visit.find("#why .scale span").all_inner_texts()
+        assert [float(tick) for tick in ticks] == pytest.approx([0, most / 2, most], rel=5e-3)
+        signs = [*ticks, *visit.find("#why .top .value").all_inner_texts()]
+        assert not any("+" in each for each in signs)
+        strip = visit.page.evaluate(_STRIP)
+        assert all(red >= blue for red, blue in strip) and strip[-1][0] > strip[-1][1] + 40
+        visit.page.select_option("#why-method", "libra")
+        expect(visit.find("#why .scale p")).to_have_text("against · logits · for")
+        strip = visit.page.evaluate(_STRIP)
+        assert strip[0][1] > strip[0][0] + 40 and strip[-1][0] > strip[-1][1] + 40
+
+
+def test_the_scale_ends_where_it_is_set(browser: Browser, explorer: Explorer, real_server: str) -> None:
+    """At a percentile of the numbers without signs; what lies beyond is told. The line is around what spoke for it."""
+    why = _classified(real_server, sandal(), label="Sandal").relevance
+    assert why is not None
+    sizes = np.abs(why.values[1:])
+    with visiting(browser, explorer, f"photo={explorer.keep(sandal())}&model=fashion&why=Sandal&clip=90") as visit:
+        end = float(np.percentile(sizes, 90))
+        expect(visit.find("#why .scale p")).to_contain_text(f"at the 90th percentile; the largest is {sizes.max():.3g}")
+        ticks = visit.find("#why .scale span").all_inner_texts()
+        assert (ticks[0][0], ticks[2][-1]) == ("◂", "▸")
+        assert float(ticks[2].split()[0]) == pytest.approx(end, rel=5e-3)
+        before = visit.page.evaluate(_WHITE)
+        visit.page.get_by_text("line around 60 %").click()
+        visit.is_drawn()
+        assert visit.page.evaluate(_WHITE) > before + 20
 
 
 def test_another_model_has_other_labels(browser: Browser, explorer: Explorer) -> None:

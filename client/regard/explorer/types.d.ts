@@ -213,7 +213,8 @@ export interface Why {
 /** How it is drawn: on what ground, over which photo, and what is pointed at and picked, by place in the values. */
 export interface WhyView {
   why: Why;
-  end: number;
+  /** Of the numbers without their signs. */
+  scale: End;
   state: State;
   ground: OffscreenCanvas | null;
   dark: boolean;

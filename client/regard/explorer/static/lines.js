@@ -10,6 +10,7 @@ import { piecesOf } from "./tokens.js";
 
 /** @typedef {{ ground: string, ink: string }} Colours */
 /** @typedef {{ text: string, small: string, colours: Colours | null, looks: boolean }} Chip */
+/** @typedef {{ placed: (Chip & Rect)[], height: number }} Lines */
 
 const CHIP = { font: "15px ui-monospace, Menlo, Consolas, monospace", small: "11px system-ui, sans-serif", high: 38 };
 const READ = { font: "16px Georgia, serif", high: 24 };
@@ -42,9 +43,17 @@ function chipsOf({ reply, row, rowEnd, scale, unit, query, text }) {
  * @param {TextView} view
  * @param {number} width
  */
-export function linesOf(view, width) {
+export const linesOf = (view, width) => placedIn(chipsOf(view), width, view.text !== null);
+
+/**
+ * The same of any tokens; lists of them begin a line each. `reads`: they are a text as it is read.
+ * @param {Chip[][]} lists
+ * @param {number} width
+ * @param {boolean} reads
+ * @returns {Lines}
+ */
+export function placedIn(lists, width, reads) {
   const context = contextOf(new OffscreenCanvas(1, 1));
-  const reads = view.text !== null;
   const { high } = reads ? READ : CHIP;
   /** @type {(Chip & Rect)[]} */
   const placed = [];
@@ -52,7 +61,7 @@ export function linesOf(view, width) {
   const next = () => {
     [x, y] = [0, y + high + GAP];
   };
-  for (const chips of chipsOf(view)) {
+  for (const chips of lists) {
     if (x > 0) next();
     for (const chip of chips) {
       context.font = reads ? READ.font : CHIP.font;
@@ -69,7 +78,7 @@ export function linesOf(view, width) {
 
 /**
  * @param {OffscreenCanvasRenderingContext2D} context
- * @param {TextView} view
+ * @param {Pick<TextView, "ink" | "text">} view
  * @param {(Chip & Rect)[]} placed
  */
 export function paintLines(context, { ink, text }, placed) {

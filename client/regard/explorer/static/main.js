@@ -425,6 +425,7 @@ export class Page {
    * @param {string} kind
    */
   async take(kind) {
+    if (kind.startsWith("why-")) return this.why.take(kind.slice("why-".length));
     if (this.shown) await take(kind, this.seen(), this.view.pictures(this.seen()));
   }
 

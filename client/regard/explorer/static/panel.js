@@ -1,6 +1,6 @@
 // One picture with its scale and what it says in numbers: a photo, or tokens and matrix.
 
-/** @import { PictureEvents, PictureView, Scale, Unit } from "../types.d.ts" */
+/** @import { End, PictureEvents, PictureView, Scale, Unit } from "../types.d.ts" */
 
 import { arcsView } from "./arcs.js";
 import { heatTable, paintStrip, viridisTable } from "./colour.js";
@@ -202,8 +202,8 @@ export function ticksOf(scale, { count }) {
 
 /**
  * What lies beyond the end of a scale, or nothing.
- * @param {Scale} scale
- * @param {Unit} unit
+ * @param {End} scale
+ * @param {Pick<Unit, "count">} unit
  */
 export function beyondOf({ end, largest, percentile }, { count }) {
   if (largest <= end) return "";

@@ -186,7 +186,7 @@ export function darken(context, patches) {
  * @param {{ x: number }} scale
  * @param {number} pixels
  */
-function outline(context, patches, numbers, scale, pixels) {
+export function outline(context, patches, numbers, scale, pixels) {
   const path = new Path2D();
   for (const [x, y, toX, toY] of edgesOf(holdingMass(numbers, CONTOUR_SHARE), patches)) {
     path.moveTo(x, y);

@@ -12,17 +12,18 @@ import { cellOf, isText, lookerOf, prefixOf } from "./places.js";
 import { unitOf } from "./scales.js";
 import { paintLabelled, placeOf } from "./text.js";
 
-const PICTURE_PIXELS = 1040;
+export const PICTURE_PIXELS = 1040;
 const NARROWEST = 560; // of a text
 const [ARCS_PIXELS, ARCS_LINE] = [620, 22];
-const FINENESS = 2; // of a text; a photo is as fine as it is in the page
+export const FINENESS = 2; // of a text; a photo is as fine as it is in the page
 const MARGIN = 24;
 const TITLE_PIXELS = 48;
 const STRIP_PIXELS = 16;
-const SCALE_PIXELS = 56;
+export const SCALE_PIXELS = 56;
 const WIDEST_SCALE = 420;
 const LEGEND = { width: 96, height: 22 }; // of each head
-const [INK, GROUND] = ["#e6e6e6", "#101014"];
+export const INK = "#e6e6e6";
+const GROUND = "#101014";
 
 /** @typedef {(PictureView & { canvas: HTMLCanvasElement })[]} Pictures Each with the canvas it is drawn on */
 
@@ -49,7 +50,7 @@ export async function take(kind, seen, pictures) {
  * @param {string} name
  * @param {Blob} blob
  */
-function save(name, blob) {
+export function save(name, blob) {
   const url = URL.createObjectURL(blob);
   make("a", { href: url, download: name }).click();
   setTimeout(() => URL.revokeObjectURL(url), 60000);
@@ -125,14 +126,18 @@ function scaleOf({ layer, query, scale: { curve, end, largest, percentile } }) {
 }
 
 /**
+ * A text as a field of CSV.
+ * @param {string} text
+ */
+export const quoted = (text) => `"${text.replaceAll('"', '""')}"`;
+
+/**
  * The row that is seen as a table: one line a position.
  * @param {Seen} seen
  */
 export function csv({ main, query }) {
   const { reply, layer, head } = main;
   const row = look(layer, head, query);
-  /** @param {string} text */
-  const quoted = (text) => `"${text.replaceAll('"', '""')}"`;
   /** @param {number} key */
   const where = (key) => {
     if (reply.tokens) return quoted(reply.tokens[key].text);
@@ -149,8 +154,14 @@ export function csv({ main, query }) {
  * with its scale. `panels` are the views that are seen.
  * @param {Pictures} panels
  */
-export async function png(panels) {
-  const columns = panels.map((view) => (isText(view) ? textParts(view, panels.length) : photoParts(view)));
+export const png = (panels) =>
+  pngOf(panels.map((view) => (isText(view) ? textParts(view, panels.length) : photoParts(view))));
+
+/**
+ * Columns beside each other, of parts below each other, as a PNG.
+ * @param {(OffscreenCanvas | HTMLCanvasElement)[][]} columns
+ */
+export function pngOf(columns) {
   const widths = columns.map((parts) => Math.max(...parts.map((part) => part.width)));
   const heights = columns[0].map((_, at) => Math.max(...columns.map((parts) => parts[at].height)));
   const canvas = new OffscreenCanvas(
@@ -183,7 +194,7 @@ const sum = (numbers) => numbers.reduce((total, number) => total + number, 0);
  * @param {(context: OffscreenCanvasRenderingContext2D) => void} paint
  * @returns {OffscreenCanvas | HTMLCanvasElement}
  */
-function painted(width, height, fineness, paint) {
+export function painted(width, height, fineness, paint) {
   const canvas = new OffscreenCanvas(Math.max(1, Math.round(width * fineness)), Math.round(height * fineness));
   const context = contextOf(canvas);
   context.scale(fineness, fineness);
@@ -251,18 +262,29 @@ const titled = ({ title, reply, query, unit }, width, fineness) =>
  * @param {number} all
  */
 function drawScale(context, { scale, unit, table, overPhoto, of }, all) {
+  const curve = { linear: "", sqrt: ", square root", log: ", logarithm" }[scale.curve];
+  const named = unit.cosine ? "cosine" : unit.count ? "weight, 1 / N is uniform" : "weight";
+  const told = `${of}${named}${curve}. ${beyondOf(scale, unit)}`;
+  drawStrip(context, { table, overPhoto, ticks: ticksOf(scale, unit), told }, all);
+}
+
+/**
+ * Draw the colours of a scale, what stands at its beginning, middle and end, and what is told below it.
+ * @param {OffscreenCanvasRenderingContext2D} context
+ * @param {{ table: Uint8ClampedArray<ArrayBuffer>, overPhoto: boolean, ticks: string[], told: string }} what
+ * @param {number} all The room
+ */
+export function drawStrip(context, { table, overPhoto, ticks, told }, all) {
   const width = Math.min(all, WIDEST_SCALE);
   paintStrip(context, { x: 0, y: 0, width, height: STRIP_PIXELS }, table, overPhoto);
   context.fillStyle = INK;
   context.font = "14px system-ui, sans-serif";
-  ticksOf(scale, unit).forEach((tick, at) => {
+  ticks.forEach((tick, at) => {
     context.textAlign = /** @type {const} */ (["left", "center", "right"])[at];
     context.fillText(tick, (at * width) / 2, STRIP_PIXELS + 16);
   });
   context.textAlign = "left";
-  const curve = { linear: "", sqrt: ", square root", log: ", logarithm" }[scale.curve];
-  const named = unit.cosine ? "cosine" : unit.count ? "weight, 1 / N is uniform" : "weight";
-  context.fillText(`${of}${named}${curve}. ${beyondOf(scale, unit)}`, 0, STRIP_PIXELS + 36, all);
+  context.fillText(told, 0, STRIP_PIXELS + 36, all);
 }
 
 /**

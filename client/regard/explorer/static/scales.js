@@ -36,12 +36,21 @@ export function endOfAll(layer, lists, chosen, times = lists.map(() => 1)) {
   const known = kept.get(key);
   if (known) return known;
   const told = lists.map((list, at) => (times[at] === 1 ? list : list.map((number) => number * times[at])));
-  const numbers = told.length > 1 ? joined(told) : told[0];
-  const largest = largestOf(numbers);
-  const value = percentile < 100 ? percentileOf(numbers, percentile) : largest;
-  const end = value > 0 ? { end: value, largest, percentile } : { end: largest || 1, largest, percentile: 100 };
+  const end = endAt(told.length > 1 ? joined(told) : told[0], percentile);
   ends.set(lists[0], kept.set(key, end));
   return end;
+}
+
+/**
+ * Where a scale ends: at a percentile of numbers that are not below 0, and at the largest where nearly all are 0.
+ * @param {Float32Array} numbers
+ * @param {number} percentile
+ * @returns {End}
+ */
+export function endAt(numbers, percentile) {
+  const largest = largestOf(numbers);
+  const value = percentile < 100 ? percentileOf(numbers, percentile) : largest;
+  return value > 0 ? { end: value, largest, percentile } : { end: largest || 1, largest, percentile: 100 };
 }
 
 /** @type {WeakMap<Float32Array, Map<string, End>>} */

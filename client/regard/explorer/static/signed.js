@@ -1,6 +1,8 @@
 // Colours of numbers with signs, as regard.pictures has them: orange above 0, blue below. Pure.
 
-/** @import { Colour } from "../types.d.ts" */
+/** @import { Colour, End } from "../types.d.ts" */
+
+import { endAt } from "./scales.js";
 
 /**
  * Of Okabe and Ito 2008, which colour-blind people can tell apart: on a light ground, and on a dark one or a photo.
@@ -11,6 +13,14 @@ const HUES = {
   dark: { plus: [230, 159, 0], minus: [86, 180, 233] },
 };
 const STEPS = 256;
+/** By these nothing is below 0, and numbers have no unit. */
+const NEVER_BELOW_0 = ["genatt", "legrad"];
+
+/**
+ * Whether a number may be below 0 by a method.
+ * @param {{ method: string }} why
+ */
+export const isSigned = ({ method }) => !NEVER_BELOW_0.includes(method);
 
 /**
  * Where a number lies on a scale that is as long on both sides of 0: from 0 at -end to 1 at end, half for 0.
@@ -63,13 +73,48 @@ export function signedPaperTable(paper, dark) {
 }
 
 /**
- * The end of a scale that is as long on both sides of 0: the largest number, whatever its sign.
- * @param {Float32Array} numbers
+ * The half of a table that is above 0, [256 * 4] bytes: for numbers of which none is below.
+ * @param {Uint8ClampedArray<ArrayBuffer>} table
  */
-export const signedEnd = (numbers) => numbers.reduce((most, each) => Math.max(most, Math.abs(each)), 0) || 1;
+export function upperHalf(table) {
+  const half = new Uint8ClampedArray(table.length);
+  for (let step = 0; step < STEPS; step++) {
+    const from = 4 * ((STEPS + step) >> 1);
+    half.set(table.subarray(from, from + 4), 4 * step);
+  }
+  return half;
+}
+
+/**
+ * Where a scale ends that is as long on both sides of 0: at a percentile of the numbers without their signs, or at the
+ * largest.
+ * @param {Float32Array} numbers
+ * @param {number | null} chosen
+ */
+export const signedEnd = (numbers, chosen) => endAt(numbers.map(Math.abs), chosen ?? 100);
+
+/**
+ * What stands at the beginning, the middle and the end of a scale of a method's numbers.
+ * @param {{ method: string }} why
+ * @param {End} scale
+ */
+export function signedTicks(why, { end, largest }) {
+  const two = isSigned(why);
+  const numbers = two ? [-end, 0, end] : [0, end / 2, end];
+  const [first, middle, last] = numbers.map((number) => (number ? told(why, number) : "0"));
+  const beyond = largest > end;
+  return [beyond && two ? `◂ ${first}` : first, middle, beyond ? `${last} ▸` : last];
+}
 
 /**
  * A number with its sign, three digits that count.
  * @param {number} number
  */
 export const signed = (number) => `${number < 0 ? "" : "+"}${Number(number.toPrecision(3))}`;
+
+/**
+ * A number of a method's, with its sign where one may be below 0.
+ * @param {{ method: string }} why
+ * @param {number} number
+ */
+export const told = (why, number) => (isSigned(why) ? signed(number) : `${Number(number.toPrecision(3))}`);

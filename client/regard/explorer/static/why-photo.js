@@ -4,7 +4,7 @@
 
 import { HEAT_OPACITY, paint } from "./colour.js";
 import { contextOf, make } from "./dom.js";
-import { darken, frame, pixelAt, withinSeen } from "./photo.js";
+import { darken, frame, outline, pixelAt, withinSeen } from "./photo.js";
 import { moved, patchAt, rectOf } from "./places.js";
 import { smoothed } from "./scales.js";
 import { signedShare, signedTable } from "./signed.js";
@@ -27,8 +27,8 @@ export function onPatches({ patches, values, positions }) {
  * @param {WhyView} view
  * @param {Grid} patches
  */
-function mapOf({ why, end, state }, patches) {
-  const numbers = onPatches({ ...why, patches });
+function mapOf({ why, scale: { end }, state }, patches) {
+  const numbers = onPatches({ ...why, patches }).map((number) => Math.min(end, Math.max(-end, number)));
   const { rows, cols } = patches;
   const times = state.smooth ? Math.max(1, Math.floor(MAP_PIXELS / Math.max(rows, cols))) | 1 : 1; // odd
   const canvas = new OffscreenCanvas(cols * times, rows * times);
@@ -56,7 +56,11 @@ function paintWhy(canvas, view, patches, ground, map) {
   context.setTransform(zoom.x, 0, 0, zoom.y, 0, 0);
   darken(context, patches);
   context.imageSmoothingEnabled = state.smooth;
-  withinSeen(context, patches, () => context.drawImage(map, left, top, right - left, bottom - top));
+  withinSeen(context, patches, () => {
+    context.drawImage(map, left, top, right - left, bottom - top);
+    const spokeFor = () => onPatches({ ...why, patches }).map((number) => Math.max(0, number));
+    if (state.contour) outline(context, patches, spokeFor(), zoom, 2);
+  });
   const marked = [...[...picked].map((place) => ({ place, pixels: 4 })), { place: pointed, pixels: 2 }];
   for (const { place, pixels } of marked) {
     const position = place === null ? -1 : why.positions[place];
@@ -113,10 +117,11 @@ export function whyPhoto(events) {
     /** @param {WhyView} next */
     draw(next) {
       const { why, ground, state } = next;
-      const [before, shown] = [view, view?.state];
+      const [before, shown, end] = [view, view?.state, view?.scale.end];
       view = next;
       if (!why.patches || !ground) return;
       if (before?.why !== why || shown?.smooth !== state.smooth || shown.opacity !== state.opacity) map = null;
+      if (end !== next.scale.end) map = null;
       map ??= mapOf(next, why.patches);
       if (canvas.width !== ground.width || canvas.height !== ground.height)
         Object.assign(canvas, { width: ground.width, height: ground.height });

@@ -1,16 +1,15 @@
-// What each position did for a label: the picture, its two-sided scale, and the strongest in numbers.
+// What each position did for a label: the picture, its scale, and the strongest in numbers.
 
 /** @import { WhyEvents, WhyView } from "../types.d.ts" */
 
 import { HEAT_OPACITY, paintStrip } from "./colour.js";
 import { contextOf, make, setText } from "./dom.js";
-import { signed, signedPaperTable, signedTable } from "./signed.js";
+import { beyondOf } from "./panel.js";
+import { isSigned, signedPaperTable, signedTable, signedTicks, told, upperHalf } from "./signed.js";
 import { whyPhoto } from "./why-photo.js";
 import { paper, whyText } from "./why-text.js";
 
 const TOP_COUNT = 5;
-/** By these nothing is below 0, and numbers have no unit. */
-export const UNSIGNED = ["genatt", "legrad"];
 
 /** A picture; `events` name positions by their place among the values. */
 export class WhyPicture {
@@ -39,13 +38,13 @@ export class WhyPicture {
    * @param {WhyView} view
    */
   draw(view) {
-    const { why, end, pointed } = view;
+    const { why, scale, pointed } = view;
     const part = why.patches ? this.photo : this.text;
     if (this.body.firstChild !== part.node) this.body.replaceChildren(part.node);
     part.draw(view);
     this.drawScale(view);
-    for (const [at, number] of [-end, 0, end].entries()) setText(this.ticks[at], at === 1 ? "0" : signed(number));
-    setText(this.unit, UNSIGNED.includes(why.method) ? why.method : "against · logits · for");
+    for (const [at, tick] of signedTicks(why, scale).entries()) setText(this.ticks[at], tick);
+    setText(this.unit, unitOf(view));
     const hint = `Point at a ${why.patches ? "patch" : "token"} to read its number.`;
     setText(this.told, pointed === null ? hint : tellWhy(view, pointed));
     setText(this.unplaced, why.unplaced && `Without a place here: ${why.unplaced}`);
@@ -56,21 +55,20 @@ export class WhyPicture {
 
   /** @param {WhyView} view */
   drawScale({ why, state, dark }) {
-    const of = JSON.stringify([Boolean(why.patches), state.opacity, dark]);
+    const of = JSON.stringify([Boolean(why.patches), state.opacity, dark, isSigned(why)]);
     if (of === this.painted) return;
     this.painted = of;
     const { strip } = this;
     const place = { x: 0, y: 0, width: strip.width, height: strip.height };
     const context = contextOf(strip);
-    if (why.patches) paintStrip(context, place, signedTable(state.opacity ?? HEAT_OPACITY), true);
-    else paintStrip(context, place, signedPaperTable(paper(), dark), false);
+    paintStrip(context, place, tableOf({ why, state, dark }), Boolean(why.patches));
   }
 
   /**
    * List the strongest, whatever their sign; pointing at one lights its place up.
    * @param {WhyView} view
    */
-  list({ why, end }) {
+  list({ why, scale: { end } }) {
     this.listed = why;
     const strongest = [...why.values.keys()].sort((a, b) => Math.abs(why.values[b]) - Math.abs(why.values[a]));
     this.top.replaceChildren(
@@ -89,11 +87,29 @@ export class WhyPicture {
           },
           make("span", { class: "name", text: why.names[place] }),
           make("span", { class: "bar" }, bar),
-          make("span", { class: "value", text: signed(value), title: String(value) }),
+          make("span", { class: "value", text: told(why, value), title: String(value) }),
         );
       }),
     );
   }
+}
+
+/**
+ * The colours of its scale, [256 * 4] bytes: over a photo, or on paper.
+ * @param {Pick<WhyView, "why" | "state" | "dark">} view
+ */
+export function tableOf({ why, state, dark }, ground = paper()) {
+  const table = why.patches ? signedTable(state.opacity ?? HEAT_OPACITY) : signedPaperTable(ground, dark);
+  return isSigned(why) ? table : upperHalf(table);
+}
+
+/**
+ * What the numbers of its scale are, and what lies beyond.
+ * @param {Pick<WhyView, "why" | "scale">} view
+ */
+export function unitOf({ why, scale }) {
+  const beyond = beyondOf(scale, { count: null });
+  return `${isSigned(why) ? "against · logits · for" : why.method}${beyond && `. ${beyond}`}`;
 }
 
 /**
@@ -104,7 +120,7 @@ export class WhyPicture {
 export function tellWhy({ why }, place) {
   const value = why.values[place];
   const name = why.names[place];
-  if (UNSIGNED.includes(why.method)) return `${name}: ${signed(value)} by ${why.method}`;
+  if (!isSigned(why)) return `${name}: ${told(why, value)} by ${why.method}`;
   const whom = value < 0 && why.against ? why.against : why.label;
-  return `${name}: ${signed(value)}, ${value < 0 && !why.against ? "against" : "for"} ${whom}`;
+  return `${name}: ${told(why, value)}, ${value < 0 && !why.against ? "against" : "for"} ${whom}`;
 }

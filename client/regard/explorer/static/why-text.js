@@ -4,7 +4,7 @@
 
 import { css, inkOn } from "./colour.js";
 import { make } from "./dom.js";
-import { signed, signedColour, signedShare } from "./signed.js";
+import { signedColour, signedShare, told } from "./signed.js";
 import { piecesOf } from "./tokens.js";
 
 /**
@@ -48,8 +48,8 @@ export function whyText(events) {
   });
   /** @type {HTMLButtonElement[]} */
   let chips = [];
-  /** @type {{ why: WhyView["why"] | null, text: string | null, dark: boolean }} What stays while one points */
-  let drawn = { why: null, text: null, dark: false };
+  /** @type {{ why: WhyView["why"] | null, text: string | null, dark: boolean, end: number }} What stays while one points */
+  let drawn = { why: null, text: null, dark: false, end: 0 };
   /**
    * @param {Token} token
    * @param {number} place
@@ -77,7 +77,7 @@ export function whyText(events) {
   return {
     node,
     /** @param {WhyView} view */
-    draw({ why, end, state, dark, pointed, picked }) {
+    draw({ why, scale: { end }, state, dark, pointed, picked }) {
       const all = why.tokens ?? [];
       const tokens = why.positions.map((position) => all[position]);
       const text = state.reading ? state.text : null;
@@ -85,8 +85,8 @@ export function whyText(events) {
         chips = tokens.map(chipOf);
         node.replaceChildren(...chips);
       }
-      if (drawn.why !== why || drawn.text !== text || drawn.dark !== dark) {
-        drawn = { why, text, dark };
+      if (drawn.why !== why || drawn.text !== text || drawn.dark !== dark || drawn.end !== end) {
+        drawn = { why, text, dark, end };
         node.classList.toggle("reading-view", text !== null);
         const words = text === null ? tokens.map((token) => token.text) : piecesOf(tokens, text);
         tell(chips, words, { why, end, dark }, tokens);
@@ -103,7 +103,7 @@ export function whyText(events) {
  * Colour tokens by their numbers, and write these and the words.
  * @param {HTMLButtonElement[]} chips
  * @param {string[]} words
- * @param {Pick<WhyView, "why" | "end" | "dark">} view
+ * @param {{ why: WhyView["why"], end: number, dark: boolean }} view
  * @param {Token[]} tokens
  */
 function tell(chips, words, { why, end, dark }, tokens) {
@@ -111,10 +111,10 @@ function tell(chips, words, { why, end, dark }, tokens) {
   for (const [place, chip] of chips.entries()) {
     const colour = signedColour(signedShare(why.values[place], end), ground, dark);
     Object.assign(chip.style, { backgroundColor: css(colour), color: inkOn(colour) });
-    const told = signed(why.values[place]);
+    const number = told(why, why.values[place]);
     chip.firstElementChild?.replaceChildren(words[place]);
-    chip.lastElementChild?.replaceChildren(told);
+    chip.lastElementChild?.replaceChildren(number);
     chip.title = `${why.values[place]}`;
-    chip.setAttribute("aria-label", `${tokens[place].text}, ${told}`);
+    chip.setAttribute("aria-label", `${tokens[place].text}, ${number}`);
   }
 }

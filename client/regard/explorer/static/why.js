@@ -8,12 +8,13 @@ import { explain } from "./api.js";
 import { inputOf } from "./asking.js";
 import { byId, make, setText } from "./dom.js";
 import { percent } from "./numbers.js";
-import { signed, signedEnd } from "./signed.js";
+import { takeWhy } from "./save-why.js";
+import { isSigned, signed, signedEnd } from "./signed.js";
 import { NO_WHY } from "./state.js";
 import { Wait } from "./wait.js";
 import { sendCovered, without } from "./whatif.js";
 import { onPatches } from "./why-photo.js";
-import { tellWhy, UNSIGNED, WhyPicture } from "./why-picture.js";
+import { tellWhy, WhyPicture } from "./why-picture.js";
 
 const MAX_KEPT = 64;
 const MAX_NAMED = 3;
@@ -102,6 +103,7 @@ export class Why {
   /** No label is explained. */
   close() {
     byId("why").hidden = true;
+    byId("download-why").hidden = true;
     press(NO_WHY);
     for (const wait of Object.values(this.waits)) wait.end();
     Object.assign(this, { key: "", why: null });
@@ -152,13 +154,14 @@ export class Why {
     const { patches } = why;
     return {
       ...{ why, state, pointed, picked, dark: darkness.matches, ground: patches && photo.groundFor(patches) },
-      end: signedEnd(patches ? onPatches({ ...why, patches }) : Float32Array.from(why.values)),
+      scale: signedEnd(patches ? onPatches({ ...why, patches }) : Float32Array.from(why.values), state.clip),
     };
   }
 
   draw() {
     const view = this.view();
     byId("why-shown").hidden = !view;
+    byId("download-why").hidden = !view;
     const names = view ? namesOf(view.why, this.picked) : [];
     const isPair = this.page.model()?.takes_pairs && this.page.state.second;
     byId("why-mask").hidden = !view || names.length === 0 || Boolean(isPair);
@@ -166,6 +169,15 @@ export class Why {
     setText(byId("why-picked"), !view || isPair ? "" : names.length ? listed(names) : hintOf(view.why));
     setText(byId("why-title"), view ? upper(view.why.headline) : "Why");
     if (view) this.picture.draw({ ...view, picked: isPair ? new Set() : view.picked });
+  }
+
+  /**
+   * Save what is shown: "png", or as numbers: "csv", "json".
+   * @param {string} kind
+   */
+  async take(kind) {
+    const [view, model] = [this.view(), this.page.model()];
+    if (view && model) await takeWhy(kind, model, view, this.picture.photo.node);
   }
 
   /** Ask again without what is picked, and say what relevance claimed for that beside what it really did. */
@@ -285,7 +297,7 @@ function told(why, places, before, after) {
   const whole = why.values.reduce((sum, value) => sum + value, 0);
   const score = why.against ? `the logit of ${why.label} less that of ${why.against}` : `the logit of ${why.label}`;
   const method = METHODS[why.method] ?? why.method;
-  const share = UNSIGNED.includes(why.method) ? `${percent(claimed / whole)} of all it gives` : signed(claimed);
+  const share = isSigned(why) ? signed(claimed) : `${percent(claimed / whole)} of all it gives`;
   const claim = why.relative_error === null ? `${share}; it makes up no score` : `${share} of ${score}`;
   const [then, now] = [before.score, after.score].map((number) => Number(number.toPrecision(4)));
   const changes = [why.label, why.against].map((name, at) => {
