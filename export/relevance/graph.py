@@ -166,28 +166,32 @@ def _choose_weights(reverse: Reverse, output: str, given: str) -> str:
     return add("Where", [any_given, given, first])
 
 
-def _times_gradient(reverse: Reverse, embedded: str) -> str:
+def _times_gradient(reverse: Reverse, embedded: str, source: str = "") -> str:
     """Sum what enters the first layer times its gradient over what a position has, [B, N]."""
-    gradient = reverse.gradient(reverse.source)
+    gradient = reverse.gradient(source or reverse.source)
     if not gradient:
         raise RelevanceError(f"{embedded}: the output does not depend on it")
     return reverse.reduce_sum(reverse.add("Mul", [embedded, gradient]), [-1], keepdims=0)
 
 
-def sum_terms(reverse: Reverse, embedded: str) -> tuple[str, str]:
-    """Sum terms times their gradients: by position [B, N], and those of none [B]."""
-    view, positions = reverse.view, [_times_gradient(reverse, embedded)]
+def sum_terms(reverse: Reverse, *embedded: str) -> tuple[str, ...]:
+    """Sum terms times their gradients: by position [B, N] of each that enters first layers, and those of none [B]."""
+    view, positions = reverse.view, [[_times_gradient(reverse, one, one)] for one in embedded]
     rest = []
     for term, given, output in reverse.terms:
         share = reverse.add("Mul", [given, term])
-        if _has_positions(view.shape(output), view.shape(embedded)):
-            positions.append(reverse.reduce_sum(share, [-1], keepdims=0))
-        elif _has_positions(_turned(view.shape(output)), view.shape(embedded)):  # [N, B, D], as torch's own attention
-            positions.append(reverse.add("Transpose", [reverse.reduce_sum(share, [-1], keepdims=0)], perm=[1, 0]))
+        for own, one in zip(positions, embedded, strict=True):
+            if _has_positions(view.shape(output), view.shape(one)):
+                own.append(reverse.reduce_sum(share, [-1], keepdims=0))
+                break
+            if _has_positions(_turned(view.shape(output)), view.shape(one)):  # [N, B, D], as torch's own attention
+                own.append(reverse.add("Transpose", [reverse.reduce_sum(share, [-1], keepdims=0)], perm=[1, 0]))
+                break
         else:
             rest.append(_sum_rows(reverse, share))
-    nothing = reverse.reduce_sum(reverse.add("Mul", [positions[0], reverse.number(0.0, embedded)]), [-1], keepdims=0)
-    return _total(reverse, positions), _total(reverse, rest or [nothing])
+    first = positions[0][0]
+    nothing = reverse.reduce_sum(reverse.add("Mul", [first, reverse.number(0.0, first)]), [-1], keepdims=0)
+    return (*(_total(reverse, own) for own in positions), _total(reverse, rest or [nothing]))
 
 
 def _total(reverse: Reverse, parts: Sequence[str]) -> str:
