@@ -85,7 +85,7 @@ def _explain(
         *_choose(whole, plan.positions),
         rest,
         float(scores[0]),
-        _measure(whole, rest, float(scores[0]), baseline) if plan.is_complete else None,
+        measure(whole, rest, float(scores[0]), baseline) if plan.is_complete else None,
     )
 
 
@@ -99,7 +99,7 @@ def add_up(whole: NDArray[np.float64], rest: float, score: float, positions: tup
         positions: Which are sent; None for all.
     """
     sent, unsent = _choose(whole, positions)
-    return Relevance("libra", 0, None, sent, unsent, rest, score, _measure(whole, rest, score, None))
+    return Relevance("libra", 0, None, sent, unsent, rest, score, measure(whole, rest, score, None))
 
 
 def _choose(whole: NDArray[np.float64], positions: tuple[int, ...] | None) -> tuple[Floats, float]:
@@ -111,7 +111,8 @@ def _choose(whole: NDArray[np.float64], positions: tuple[int, ...] | None) -> tu
     return sent, float(whole.sum() - sent.sum(dtype=np.float64))
 
 
-def _measure(whole: NDArray[np.float64], rest: float, score: float, baseline: float | None) -> Completeness:
+def measure(whole: NDArray[np.float64], rest: float, score: float, baseline: float | None) -> Completeness:
+    """How far parts make up a score, or its distance from a baseline's."""
     error = abs(float(whole.sum() + rest + (baseline or 0.0) - score))
     scale = float(np.abs(whole).sum() + abs(rest))
     return Completeness(baseline, error, error / scale if scale else 0.0)
