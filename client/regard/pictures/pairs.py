@@ -1,9 +1,16 @@
-"""What each position of one input does with each of another for their similarity, as a matrix in two colours."""
+"""Matrices in two colours: what positions of two inputs do for their similarity, and of a source for written tokens."""
 
+from collections.abc import Sequence
+
+import numpy as np
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure, SubFigure
+from numpy.typing import NDArray
 
 from regard.comparison import SimilarityRelevance
+from regard.explained_tokens import source_names, tokens_headline
+from regard.generation import Generated
+from regard.growing import written
 from regard.pictures.lettering import cut, longest_inches, printable
 from regard.pictures.style import (
     MARGIN_INCHES,
@@ -24,7 +31,7 @@ from regard.reasons import names, similarity_headline
 from regard.scales import signed_end
 
 _CELL_INCHES, _MOST_INCHES, _NAME_INCHES = 0.34, 9.0, 1.6
-_UNIT = "apart · similarity · alike"
+_UNIT, _OF_TOKENS = "apart · similarity · alike", "against · token · for"
 
 
 def pair_matrix(why: SimilarityRelevance, *, model: str, style: Style = SCREEN, on: SubFigure | None = None) -> Figure:
@@ -47,14 +54,49 @@ def pair_matrix(why: SimilarityRelevance, *, model: str, style: Style = SCREEN, 
     """
     if why.pairs is None:
         raise ValueError("similarity without pairs; expected those of a request with pairs")
+    rows, columns = names(why.first), names(why.second)
+    return _draw(why.pairs, rows, columns, similarity_headline(why, model), _UNIT, style, on)
+
+
+def token_matrix(found: Generated, *, style: Style = SCREEN, on: SubFigure | None = None) -> Figure:
+    """Draw why tokens were written: a row for each, a column for each of the source's tokens, or a sound's positions.
+
+    What spoke for a token is orange, what spoke against it blue, on one scale for all, as long on both sides of 0.
+
+    Args:
+        found: From `Client.generate_text` with relevance.
+        style: As of `pair_matrix`.
+        on: Likewise.
+
+    Returns:
+        The whole figure.
+
+    Raises:
+        ValueError: There is no relevance.
+    """
+    why = found.relevance
+    if why is None:
+        raise ValueError("a text without relevance; expected that of a request with it")
+    tokens = written(found)
+    rows = [tokens[place].text for place in why.tokens]
+    return _draw(why.source, rows, source_names(found), tokens_headline(why, found.model), _OF_TOKENS, style, on)
+
+
+def _draw(
+    values: NDArray[np.float32],
+    rows: Sequence[str],
+    columns: Sequence[str],
+    headline: str,
+    unit: str,
+    style: Style,
+    on: SubFigure | None,
+) -> Figure:
+    """Draw signed numbers, [rows, columns]."""
     points = style.text_points
-    rows, columns = (
-        [cut(printable(name), _NAME_INCHES, points) for name in names(one)] for one in (why.first, why.second)
-    )
+    rows, columns = ([cut(printable(name), _NAME_INCHES, points) for name in one] for one in (rows, columns))
     cell = min(_CELL_INCHES, _MOST_INCHES / max(len(rows), len(columns)))
     beside, below = (longest_inches(side, points) + 3 * MARGIN_INCHES for side in (rows, columns))
     width, height = cell * len(columns), cell * len(rows)
-    headline = similarity_headline(why, model)
     full = style.at_most(max(width + beside + scale_inches(style) + MARGIN_INCHES, 4.5))
     width = min(width, full - beside - scale_inches(style) - MARGIN_INCHES)
     title = fit_title(headline, full - 2 * MARGIN_INCHES, points + 2)
@@ -62,15 +104,15 @@ def pair_matrix(why: SimilarityRelevance, *, model: str, style: Style = SCREEN, 
     write_title(drawn_on, title.text, title.points, style)
     top = inches_of(drawn_on)[1] - below - height
     axes = place(drawn_on, beside, top, width, height)
-    end = signed_end(why.pairs, style.scale)
+    end = signed_end(values, style.scale)
     colours, norm = signed_colours(style.theme), Normalize(-end.value, end.value)
-    drawn = axes.imshow(why.pairs, cmap=colours, norm=norm, aspect="auto", interpolation="nearest")
+    drawn = axes.imshow(values, cmap=colours, norm=norm, aspect="auto", interpolation="nearest")
     for axis, side in ((axes.yaxis, rows), (axes.xaxis, columns)):
         axis.set_ticks(range(len(side)), side, fontsize=points, color=style.ink)
     axes.tick_params(length=0)
     axes.tick_params(axis="x", rotation=90)
     for edge in axes.spines.values():
         edge.set_visible(False)
-    label = scale_label(_UNIT, end, style)
+    label = scale_label(unit, end, style)
     draw_bar(drawn_on, (beside + width, top), height, drawn, style, label, beyond=end.beyond, over_photo=False)
     return whole(drawn_on)
