@@ -12,7 +12,7 @@ from artifact.contract import CONTRACT_FILE, TOKEN_RELEVANCE_GRAPH, read_contrac
 from regard.generation_messages import read_generated
 from regard.v1 import regard_pb2 as api
 from server.config import EMBEDDED_MODELS
-from tests.server.asking import refused, samples
+from tests.server.asking import refused, samples, until
 from tests.server.conftest import Serve
 
 ALL = api.GenerationRelevanceRequest()
@@ -120,6 +120,35 @@ async def test_too_much_is_refused(start: Serve) -> None:
         code = await refused(running.stub.GenerateText(asked()), r"--max-pair-tokens\): fewer tokens")
         assert code == grpc.StatusCode.INVALID_ARGUMENT
         assert len((await running.stub.GenerateText(asked(relevance=some(0)))).end.relevance.score) == 1
+
+
+async def test_relevance_needs_the_permission_of_attention(start: Serve, tmp_path: Path) -> None:
+    """A text does not."""
+    clients = tmp_path / "clients.toml"
+    clients.write_text('[clients.writer]\ntokens = ["a-secret-of-sixteen"]\nallow = ["infer"]\n')
+    metadata = (("authorization", "Bearer a-secret-of-sixteen"),)
+    async with start(models=EMBEDDED_MODELS, clients=clients) as running:
+        await running.stub.GenerateText(api.GenerateRequest(model="g2p", text="a"), metadata=metadata)
+        call = running.stub.GenerateText(asked(), metadata=metadata)
+        code = await refused(call, "relevance: writer may not; expected a client with 'attention'")
+        assert code == grpc.StatusCode.PERMISSION_DENIED
+
+
+async def test_nothing_stays_of_a_caller_who_leaves(start: Serve) -> None:
+    """At any place of the stream, the end included; and a text that is explained is one request."""
+    async with start(models=EMBEDDED_MODELS) as running:
+        whole = [message async for message in running.stub.Generate(asked())]
+        for heard in range(1, len(whole) + 1):
+            call = running.stub.Generate(asked())
+            assert [await call.read() for _ in range(heard)]
+            call.cancel()
+        await until(running, ("regard_held_bytes",), 0)
+        await until(running, ("regard_generation_rows",), 0)
+        before = await samples(running)
+        await running.stub.GenerateText(asked("gauge"))
+        found = await samples(running)
+    key = ("regard_first_token_seconds_count", "g2p")
+    assert found[key] == before[key] + 1
 
 
 async def test_a_model_without_the_graph_says_so(start: Serve, tmp_path: Path) -> None:
