@@ -190,7 +190,7 @@ def explain_tokens(plan: TokenRelevancePlan, found: Mapping[str, Weights], words
         words: See TokenRelevances.
     """
     names = TOKEN_RELEVANCE
-    source, target, rest, score = (np.array(found[name]) for name in names.outputs)
+    source, target, rest, score = (np.asarray(found[name]).copy() for name in names.outputs)
     target = np.ascontiguousarray(target[:, : len(plan.read)])
     complete = tuple(
         measure(np.concatenate([one, other]).astype(np.float64), float(nothing), float(whole), None)

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from artifact.audio_contract import AudioContract
 from artifact.detokenizing import TextWriter
+from artifact.generation import TOKEN_RELEVANCE
 from artifact.log_mel import log_mel
 from export.build import Built, build
 from export.encoder_decoder import Writing as Exported
@@ -177,6 +178,8 @@ def test_the_contract_says_how_sound_is_read_and_text_written(built: Built) -> N
     """Its encoder's attention and states can be had, and each step was compared with torch."""
     contract = built.contract
     assert (contract.family, contract.text, contract.image) == ("whisper", None, None)
+    assert contract.explains_tokens
+    assert contract.further_axes[TOKEN_RELEVANCE.source] == ("batch", contract.generation.source_positions)
     assert contract.audio == AudioContract(
         sampling_rate=16_000, max_samples=16_000, window_samples=400, hop_samples=160, num_mel_bins=8
     )
