@@ -179,6 +179,7 @@ def test_the_contract_says_how_sound_is_read_and_text_written(built: Built) -> N
     contract = built.contract
     assert (contract.family, contract.text, contract.image) == ("whisper", None, None)
     assert contract.explains_tokens
+    assert contract.generation is not None
     assert contract.further_axes[TOKEN_RELEVANCE.source] == ("batch", contract.generation.source_positions)
     assert contract.audio == AudioContract(
         sampling_rate=16_000, max_samples=16_000, window_samples=400, hop_samples=160, num_mel_bins=8
