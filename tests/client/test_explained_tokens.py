@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import numpy as np
 import pytest
 
 from regard import Client, SoundPositions, pictures
@@ -41,4 +42,4 @@ def test_a_picture_has_a_row_for_each_token_that_is_explained(client: Client) ->
     assert [label.get_text() for label in axes.get_yticklabels()] == ["K", "(end)"]
     assert [label.get_text() for label in axes.get_xticklabels()] == WORDS
     (drawn,) = axes.get_images()
-    assert drawn.get_array().tolist() == OF_TOKENS[[0, 3]].tolist()
+    np.testing.assert_array_equal(drawn.get_array(), OF_TOKENS[[0, 3]])
