@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from artifact.audio_contract import AudioContract
 from artifact.dtypes import Array, DType
 from artifact.errors import ContractError, explain
-from artifact.generation import GenerationContract
+from artifact.generation import TARGET_AXIS, TOKEN_RELEVANCE, GenerationContract
 from artifact.grids import check_grid
 from artifact.verification import Accuracy, Check
 
@@ -23,6 +23,8 @@ HIDDEN_GRAPH = "hidden.onnx"  # the plain graph with what enters and leaves each
 RELEVANCE_GRAPH = "relevance.onnx"  # the plain graph with what each position did for a score
 SIMILARITY_GRAPH = "similarity.onnx"  # the same for a similarity: the vector's numbers times those of another
 PARTS_GRAPH = "parts.onnx"  # the plain graph with what one position of each row adds to the vector
+# What each position did for a token that an encoder-decoder wrote.
+TOKEN_RELEVANCE_GRAPH = "relevance.token.onnx"  # noqa: S105 -- no secret
 LOWERED_GRAPH = "attention.lowered.onnx"  # the tapped graph with eager attention
 DECODER_GRAPH = "decoder.onnx"  # one step of the decoder, for one token of each row
 LOWERED_DECODER_GRAPH = "decoder.lowered.onnx"  # the same of operators that every provider has
@@ -579,8 +581,38 @@ class Contract(_Part):
 
     @property
     def explaining_files(self) -> list[str]:
-        """Of the relevance graphs, and of those of similarities."""
-        return [*(one.file for one in self.explained), *([SIMILARITY_GRAPH, PARTS_GRAPH] if self.similarity else [])]
+        """Of the relevance graphs, and of those of similarities and of written tokens."""
+        of_tokens = [TOKEN_RELEVANCE_GRAPH] if self.explains_tokens else []
+        of_pairs = [SIMILARITY_GRAPH, PARTS_GRAPH] if self.similarity else []
+        return [*(one.file for one in self.explained), *of_pairs, *of_tokens]
+
+    @property
+    def explains_tokens(self) -> bool:
+        """Whether it can say what each position did for a token that it writes."""
+        return self.generation is not None and TOKEN_RELEVANCE_GRAPH in self.files
+
+    @property
+    def of_tokens(self) -> "Contract":
+        """The same of the graph that explains written tokens: its inputs are these, and it has no ordinary outputs.
+
+        Raises:
+            ValueError: There is no such graph.
+        """
+        if self.generation is None or not self.explains_tokens:
+            raise ValueError(f"{self.name} explains no tokens")
+        of_token, names = (0, self.generation.vocab_size - 1), TOKEN_RELEVANCE
+        ranges = {
+            names.target_ids: of_token,
+            names.target_lengths: (1, self.generation.max_positions),
+            names.token: of_token,
+        }
+        axes = {names.target_ids: (BATCH_AXIS, TARGET_AXIS)}
+        further = tuple(
+            TensorContract(name=name, dtype="int64", axes=axes.get(name, (BATCH_AXIS,)), minimum=low, maximum=high)
+            for name, (low, high) in ranges.items()
+        )
+        limits = {**self.limits, TARGET_AXIS: self.generation.max_positions}
+        return self.model_copy(update={"inputs": (*self.inputs, *further), "outputs": (), "limits": limits})
 
     @property
     def label_methods(self) -> dict[RelevanceMethod, RelevanceContract]:
@@ -634,6 +666,10 @@ class Contract(_Part):
                 axes |= {why.by_layer: (BATCH_AXIS, depths, why.position_axis), why.added: (BATCH_AXIS, depths)}
         if self.similarity and self.embedding:
             axes[self.similarity.part] = (BATCH_AXIS, self.embedding.dim)
+        if self.generation and self.explains_tokens:
+            axes |= dict.fromkeys(TOKEN_RELEVANCE.outputs, (BATCH_AXIS,))
+            axes[TOKEN_RELEVANCE.source] = (BATCH_AXIS, self.generation.source_positions or SEQUENCE_AXIS)
+            axes[TOKEN_RELEVANCE.target] = (BATCH_AXIS, TARGET_AXIS)
         return axes | {state.output: (BATCH_AXIS, state.position_axis, state.dim) for state in self.hidden_outputs}
 
     @model_validator(mode="after")

@@ -1,6 +1,6 @@
 """How an encoder-decoder writes, as its contract says: the decoder's graph, and the tokens it begins and ends with."""
 
-from typing import Literal, Self
+from typing import Literal, NamedTuple, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
@@ -10,11 +10,50 @@ SELF_KEY, SELF_VALUE, NEXT_KEY, NEXT_VALUE = "self_key", "self_value", "next_key
 CROSS_KEY, CROSS_VALUE = "cross_key", "cross_value"  # outputs of the encoder's graph, too
 SELF_QUERY, CROSS_QUERY = "self_query", "cross_query"
 SELF_BIAS = "self_bias"  # of the first layers, see GenerationContract.self_biases
+TARGET_AXIS = "target_len"  # of what was written, in the token relevance graph
 MAX_LENGTH_PENALTY = 16.0  # a power of lengths, of which larger ones overflow
 # When beam search ends; the library's words: see GenerationContract.early_stopping.
 EarlyStopping = bool | Literal["never"]
 _MAX_SHOWN = 10  # of a list that is refused
 _MAX_TOKENS, _MAX_LISTED, _MAX_LAYERS, _MAX_WIDTH, _MAX_POSITIONS = 2**20, 4096, 1024, 2**20, 2**20
+
+
+class _TokenRelevance(NamedTuple):
+    """Names of what the token relevance graph takes besides the encoder's inputs, and of what it gives.
+
+    Each row is one token that was written: what the positions of the source, and of all that stood before the token,
+    did for its logit, by Libra (see export/relevance). Both and the rest make it up.
+
+    Attributes:
+        target_ids: Int64 [batch, target_len]: what was written, with what it begins with; padded at the right.
+        target_lengths: Int64 [batch]: how many of these are before the token, 1 at least.
+        token: Int64 [batch]: the token.
+        source: Float32 [batch, seq_len], or source_positions in place of seq_len.
+        target: Float32 [batch, target_len]; 0 where nothing was written yet.
+        rest: Float32 [batch]: what belongs to no position.
+        score: Float32 [batch]: the logit.
+    """
+
+    target_ids: str = "target_ids"
+    target_lengths: str = "target_lengths"
+    token: str = "token"  # noqa: S105 -- no secret
+    source: str = "relevance.source"
+    target: str = "relevance.target"
+    rest: str = "relevance.rest"
+    score: str = "relevance.score"
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """What it takes besides the encoder's."""
+        return (self.target_ids, self.target_lengths, self.token)
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """All that it gives."""
+        return (self.source, self.target, self.rest, self.score)
+
+
+TOKEN_RELEVANCE = _TokenRelevance()
 
 
 class GenerationContract(BaseModel):
@@ -154,6 +193,11 @@ class GenerationContract(BaseModel):
     def beginnings(self, name: str = "") -> tuple[tuple[int, ...], ...]:
         """The tokens of each of names_of_start."""
         return tuple(self.starts[one] for one in self.names_of_start(name))
+
+    @property
+    def max_positions(self) -> int:
+        """The most tokens that the decoder reads: what it begins with, and all that it writes but the last."""
+        return self.max_tokens + max(map(len, self.starts.values())) - 1
 
     @property
     def source_axes(self) -> tuple[int | str, ...]:

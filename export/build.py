@@ -20,6 +20,7 @@ from artifact.contract import (
     NAME_PATTERN,
     PLAIN_GRAPH,
     TAPPED_GRAPH,
+    TOKEN_RELEVANCE_GRAPH,
     WEIGHTS_FILE,
     Contract,
     HiddenStateContract,
@@ -53,6 +54,7 @@ from export.verify import verify
 from export.verify_steps import verify_steps
 from export.write_relevance import Base, Explained, write_relevance
 from export.write_steps import STEP_GRAPHS, write_steps
+from export.write_token_relevance import verify_token_relevance, write_token_relevance
 
 DEFAULT_RELEVANCE: tuple[RelevanceGraph, ...] = ("libra",)
 _DTYPES: dict[Precision, torch.dtype] = {
@@ -127,6 +129,7 @@ def build(
             if source.writing.tokenizer is not None:
                 (staging / TOKENIZER_FILE).write_text(source.writing.tokenizer)
             (staging / source.writing.generation.tokenizer_file).write_text(source.writing.target_tokenizer)
+        of_tokens = Explained()
         report("tracing the network" if source.network else "reading the graph")
         for graph, states in _graphs(source, precise):
             written = _write_graphs(graph, states, source, staging, precise, report)
@@ -137,8 +140,12 @@ def build(
             raise AccuracyError(f"{precise.precision} costs too much:\n  " + "\n  ".join(misses(accuracy)))
         if source.writing:
             report("tracing a step of the decoder")
-            write_steps(source.writing, written.plain, staging)
-            store_halves(staging, [name for name in (*GRAPHS, *STEP_GRAPHS) if (staging / name).exists()])
+            weights = write_steps(source.writing, written.plain, staging)
+            if "libra" in relevance:
+                report("explaining")
+                write_token_relevance(source.writing, source.traits, weights, staging, of_tokens, report)
+            graphs = (*GRAPHS, *STEP_GRAPHS, TOKEN_RELEVANCE_GRAPH)
+            store_halves(staging, [name for name in graphs if (staging / name).exists()])
         if source.graph is not None:
             source = replace(source, traits=_limit(source.traits, staging))
         report("verifying against the network" if source.network else "verifying")
@@ -152,6 +159,8 @@ def build(
         if source.writing:
             report("verifying a step of the decoder")
             checks += verify_steps(source.writing, source.traits, staging)
+            verify_token_relevance(source.writing, source.traits, staging, of_tokens, report)
+            checks += of_tokens.checks
         report("publishing")
         contract = make_contract(source, written, staging, next_version(out, source.name))
         found = {"verification": checks, "precision": precise.precision, "accuracy": accuracy}
@@ -160,11 +169,11 @@ def build(
         if precise.precision in LIMITS:
             check_loads(staging, contract)
         same = same_as_newest(out, contract)
+        left_out = (*explained.left_out, *of_tokens.left_out)
         if same is not None:
-            return Built(
-                out / source.name / str(same), contract.model_copy(update={"version": same}), True, explained.left_out
-            )
-        return Built(publish(staging, out, contract), contract, False, explained.left_out)
+            folder = out / source.name / str(same)
+            return Built(folder, contract.model_copy(update={"version": same}), True, left_out)
+        return Built(publish(staging, out, contract), contract, False, left_out)
 
 
 def _check_precision(precise: Precise) -> None:

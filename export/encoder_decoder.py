@@ -11,6 +11,7 @@ from artifact.audio_contract import AudioContract
 from artifact.contract import BATCH_AXIS, SEQUENCE_AXIS
 from artifact.generation import CROSS_KEY, CROSS_VALUE, TOKENS, GenerationContract, names_of_layers
 from export.letters import make_letters, make_spelling
+from export.next_token import NextToken, OwnNextToken
 from export.step import Form, LayerCache, LayerStep, Step
 from export.traits import InputSpec, Traits
 from model.attention import Attend, KeysValues, explained_attention, fused_attention
@@ -33,6 +34,7 @@ class Writing:
     Attributes:
         step: One step of the decoder.
         explain: Runs it on whole sequences, without caches.
+        next_token: Tells a token's logit likewise, to explain it.
         generation: For the contract.
         max_positions: The most tokens that the decoder reads, its start included.
         tokenizer: A file of the tokenizers library for what is read, its content; None where no text is.
@@ -42,6 +44,7 @@ class Writing:
 
     step: Step
     explain: Explain
+    next_token: NextToken
     generation: GenerationContract
     max_positions: int
     tokenizer: str | None
@@ -146,7 +149,9 @@ def load_own(folder: Path) -> tuple[Reader, Traits, Writing]:
     except ValueError as error:
         raise CheckpointError(f"{folder / 'config.json'}: {error}") from error
     spelling = make_spelling(vocabulary, special)
-    writing = Writing(OwnStep(network), explain, generation, decoder.max_positions, letters, spelling)
+    writing = Writing(
+        OwnStep(network), explain, OwnNextToken(network), generation, decoder.max_positions, letters, spelling
+    )
     return Reader(network), traits, writing
 
 

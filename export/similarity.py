@@ -20,7 +20,7 @@ def write_similarity(base: Base, found: Explained, report: Callable[[str], None]
     if embedding is None or embedding.sparse or not base.scores(embedding.output):
         return
     output, files = embedding.output, [SIMILARITY_GRAPH, PARTS_GRAPH]
-    with leaving_out(base, found, f"similarity of {output}", files, report):
+    with leaving_out(base.folder, found, f"similarity of {output}", files, report):
         explaining, names = add_relevance(base.copied(), base.folder, output)
         parting, parts = add_parts(base.copied(), base.folder, output)
         axes = {**save(base, explaining, SIMILARITY_GRAPH), **save(base, parting, PARTS_GRAPH)}

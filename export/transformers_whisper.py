@@ -11,6 +11,7 @@ from transformers.models.whisper.tokenization_whisper import TO_LANGUAGE_CODE
 
 from artifact.contract import BATCH_AXIS
 from export.encoder_decoder import Writing
+from export.next_token import LibraryNextToken
 from export.sound import read_audio_contract
 from export.tokenizer_files import check_tokenizer
 from export.traits import InputSpec, Traits
@@ -76,7 +77,9 @@ def load_whisper(folder: Path) -> tuple[SoundReader, Traits, Writing, str]:
         return answer.logits, answer.decoder_attentions, answer.cross_attentions
 
     tokenizer = _read_tokenizer(folder, settings, generation.vocab_size)
-    writing = Writing(WhisperStep(fused, parts), tell, generation, positions, None, tokenizer, audio)
+    next_token = LibraryNextToken(explained, (FEATURES,), parts.output_scale)
+    step = WhisperStep(fused, parts)
+    writing = Writing(step, tell, next_token, generation, positions, None, tokenizer, audio)
     traits = Traits((sound,), longest=config.max_source_positions)
     return SoundReader(fused, explained, parts), traits, writing, name_unfollowed(settings)
 

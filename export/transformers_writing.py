@@ -15,6 +15,7 @@ from artifact.errors import explain
 from artifact.generation import TOKENS, GenerationContract
 from export.encoder_decoder import MASK, TARGET_TOKENIZER_FILE, Writing, name_source
 from export.marian_tokenizer import SOURCE_FILE, TARGET_FILE, make_tokenizers
+from export.next_token import LibraryNextToken
 from export.t5_tokenizer import PIECES_FILE, make_tokenizer
 from export.tokenizer_files import check_tokenizer
 from export.traits import InputSpec, Traits
@@ -116,7 +117,8 @@ def load_writer(folder: Path) -> tuple[LibraryReader, Traits, Writing, str]:
         return answer.logits, answer.decoder_attentions, answer.cross_attentions
 
     step = LibraryStep(fused, parts)
-    writing = Writing(step, tell, generation, parts.max_positions, source, target)
+    next_token = LibraryNextToken(explained, (TOKENS, MASK), parts.output_scale)
+    writing = Writing(step, tell, next_token, generation, parts.max_positions, source, target)
     assumed = "; ".join(filter(None, (left_out, name_unfollowed(settings))))
     return LibraryReader(fused, explained, parts), traits, writing, assumed
 

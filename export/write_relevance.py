@@ -97,7 +97,7 @@ def write_relevance(base: Base, wanted: Sequence[RelevanceGraph], report: Callab
     found = Explained()
     for method in wanted if base.scores(_LOGITS) else ():
         file = RELEVANCE_GRAPHS[method]
-        with leaving_out(base, found, f"relevance of {_LOGITS} by {method}", [file], report):
+        with leaving_out(base.folder, found, f"relevance of {_LOGITS} by {method}", [file], report):
             graph, names = add_relevance(base.copied(), base.folder, _LOGITS, method, [one.output for one in base.taps])
             axes = save(base, graph, file)
             contract = describe(_LOGITS, names, axes, method)
@@ -109,14 +109,14 @@ def write_relevance(base: Base, wanted: Sequence[RelevanceGraph], report: Callab
 
 @contextmanager
 def leaving_out(
-    base: Base, found: Explained, what: str, files: Sequence[str], report: Callable[[str], None]
+    folder: Path, found: Explained, what: str, files: Sequence[str], report: Callable[[str], None]
 ) -> Iterator[None]:
     """Leave files out of the artifact if the block fails to make what is in them, with a line that says why."""
     try:
         yield
     except ExportError as error:
         for name in files:
-            (base.folder / name).unlink(missing_ok=True)
+            (folder / name).unlink(missing_ok=True)
         found.left_out += (f"no {what}: {error}",)
         report(found.left_out[-1])
 

@@ -13,13 +13,16 @@ from export.step import FUSED, LOWERED, trace_step
 STEP_GRAPHS = (DECODER_GRAPH, LOWERED_DECODER_GRAPH)
 
 
-def write_steps(writing: Writing, encoder: ModelProto, folder: Path) -> None:
+def write_steps(writing: Writing, encoder: ModelProto, folder: Path) -> ModelProto:
     """Write the step, and its lowered form for providers without its operators.
 
     Args:
         writing: Whose step.
         encoder: The plain graph, whose weights lie in the folder's file; what a step has besides is put behind them.
         folder: Where to.
+
+    Returns:
+        All weights that then lie in the file.
 
     Raises:
         TraceError: Torch cannot export it.
@@ -29,6 +32,7 @@ def write_steps(writing: Writing, encoder: ModelProto, folder: Path) -> None:
         graph = externalize(trace_step(writing.step, writing.generation, form), folder / WEIGHTS_FILE, beside)
         onnx.save_model(graph, folder / name)
         beside = _together(beside, graph)
+    return beside
 
 
 def _together(first: ModelProto, second: ModelProto) -> ModelProto:

@@ -48,6 +48,8 @@ if TYPE_CHECKING:
         GenerationTimings,
         Sampling,
         SoundPositions,
+        SourceWord,
+        TokenRelevance,
     )
     from regard.hidden_states import HiddenStates, HiddenStatesRequest, LayerHiddenStates
     from regard.options import AttendOptions, ClassifyOptions, EmbedOptions
@@ -104,10 +106,12 @@ __all__ = [
     "Sampling",
     "SimilarityRelevance",
     "SoundPositions",
+    "SourceWord",
     "TensorSpec",
     "Timings",
     "Token",
     "TokenMatches",
+    "TokenRelevance",
     "TokenStream",
     "Towers",
     "Unauthenticated",

@@ -135,6 +135,7 @@ class Generation:
         vocab_size: Tokens of its vocabulary.
         alignment_heads: Layer and head of those whose attention to a sound says when a word is spoken, see
             `word_times`; empty where nobody has said which.
+        can_explain: Whether generate can say why: its argument relevance.
     """
 
     num_layers: int
@@ -146,6 +147,7 @@ class Generation:
     length_penalty: float
     vocab_size: int
     alignment_heads: tuple[tuple[int, int], ...] = ()
+    can_explain: bool = False
 
 
 @dataclass(frozen=True)

@@ -237,6 +237,7 @@ def _read_generation(generation: pb.Generation) -> Generation:
         max_tokens=generation.max_tokens,
         starts=tuple(generation.starts),
         default_start=generation.default_start,
+        can_explain=generation.can_explain,
         num_beams=generation.num_beams,
         length_penalty=generation.length_penalty,
         vocab_size=generation.vocab_size,

@@ -23,6 +23,7 @@ from regard.console import (
     tell_cut,
     tell_written,
 )
+from regard.explained_tokens import print_token_relevance
 from regard.flags import takes
 from regard.generation import FinishReason, Generated, GeneratedToken, GenerateOptions, Sampling
 from regard.growing import print_alignment, print_rows, token_name, written
@@ -123,6 +124,9 @@ HeadOption = Annotated[
 OutputOption = Annotated[
     Path | None, typer.Option("-o", "--output", help="Picture of output by input: .png, .svg or .pdf (default: none).")
 ]
+WhyOption = Annotated[
+    bool, typer.Option("--why", help="Print what each source token did for each token; -o then draws that.")
+]
 
 
 @takes("writing", WritingOptions, _WRITING_OPTIONS)
@@ -137,6 +141,7 @@ def generate(
     align: AlignOption = None,
     layer: LayerOption = -1,
     head: HeadOption = None,
+    why: WhyOption = False,
     output: OutputOption = None,
     truncate: TruncateOption = False,
     as_json: JsonOption = False,
@@ -144,17 +149,20 @@ def generate(
     """Let an encoder-decoder write a text, token by token; shows what each token attended to in the source."""
     check_output(output, PICTURE_SUFFIXES)
     source = None if audio else _read_text(text)
-    if audio and (text is not None or align or output):
+    if audio and (text is not None or align or (output and not why)):
         if text is not None:
             raise InputError("a text: given; expected none with --audio, which is what the model reads")
         given = "--align" if align else "-o"
         raise InputError(f"{given}: given; expected none with --audio, of which no alignment is drawn")
     client: Client = context.obj
     writer = client.model(model)
+    if why:
+        _check_why(writer, words=words)
     if words:
         _check_words(writing, writer, audio)
-    aligns = _aligns(writing, writer, False if audio else align, output, as_json=as_json)
+    aligns = _aligns(writing, writer, False if audio or (why and not align) else align, output, why, as_json=as_json)
     asked: GenerateOptions = {**writing.asked, "model": writer.name, "truncate": truncate, "audio": audio}
+    asked["relevance"] = why
     if aligns:
         asked["num_beams"] = 1
         asked["cross_attention"] = AttentionRequest(layers=(layer,), heads=tuple(head or ()), reduce_heads="mean")
@@ -176,8 +184,10 @@ def generate(
         print_json(dataclasses.asdict(found))
     else:
         _print(found, text=not has_streamed, alignment=draws and not grows)
+        if why:
+            print_token_relevance(found)
     if output is not None:
-        _draw(output, found)
+        _draw(output, found, why=why)
 
 
 def _read_text(text: str | None) -> Source:
@@ -210,6 +220,18 @@ def _check_words(writing: WritingOptions, writer: Model, audio: Path | None) -> 
         )
 
 
+def _check_why(writer: Model, *, words: bool) -> None:
+    """Refuse what cannot be explained.
+
+    Raises:
+        InputError: The model has no relevance, or times of words are printed.
+    """
+    if words:
+        raise InputError("--why: given with --words; expected one of both")
+    if writer.generation and not writer.generation.can_explain:
+        raise InputError(f"--why: {writer.name} was exported without relevance of tokens; expected a model that has it")
+
+
 def _print_words(found: Generated, writer: Model, *, as_json: bool) -> None:
     """Print a line for each word: when it begins and ends, in seconds, and the word."""
     times = word_times(found, writer)
@@ -221,7 +243,9 @@ def _print_words(found: Generated, writer: Model, *, as_json: bool) -> None:
     typer.echo(f"regard: {_summary(found)}", err=True)
 
 
-def _aligns(writing: WritingOptions, model: Model, align: bool | None, output: Path | None, *, as_json: bool) -> bool:
+def _aligns(
+    writing: WritingOptions, model: Model, align: bool | None, output: Path | None, why: bool, *, as_json: bool
+) -> bool:
     """Whether to ask for attention, which is of one beam alone.
 
     Raises:
@@ -229,7 +253,7 @@ def _aligns(writing: WritingOptions, model: Model, align: bool | None, output: P
     """
     if not can_do(model, "generate"):
         raise InputError(f"{model.name} does not write texts; expected a model that can generate, see: regard models")
-    wanted = bool(align) or output is not None
+    wanted = bool(align) or (output is not None and not why)
     if wanted and writing.beams > 1:
         raise InputError(f"--beams {writing.beams}: the alignment is of one; expected none, or neither --align nor -o")
     return wanted or (align is None and not as_json and Terminal().is_terminal and writing.kept(model) == 1)
@@ -279,7 +303,7 @@ def _summary(found: Generated) -> str:
     """Say how much was written, why it ended and how long it took."""
     timings, result = found.timings, found.results[0]
     count = len(result.tokens)
-    first_ms, later_ns = timings.first_token_ns / 1e6, timings.total_ns - timings.first_token_ns
+    first_ms, later_ns = timings.first_token_ns / 1e6, timings.total_ns - timings.first_token_ns - timings.explain_ns
     told = f"begun with {clean(found.start)}: " if found.sound and found.start else ""
     told += f"{count} token{'' if count == 1 else 's'}, {_ENDS[result.finish_reason]}"
     told += f", log-probability {result.log_probability:.4f}; {first_ms:.1f} ms to the first"
@@ -295,9 +319,13 @@ def _lines(text: str) -> str:
     return "\n".join(map(clean, text.split("\n")))
 
 
-def _draw(output: Path, found: Generated) -> None:
+def _draw(output: Path, found: Generated, *, why: bool) -> None:
     from regard import pictures  # matplotlib takes half a second that the other commands need not spend
 
+    if why:
+        pictures.save(pictures.token_matrix(found), output)
+        tell_written(output)
+        return
     layer = found.results[0].alignment()
     pictures.save(pictures.token_heatmap(layer, written(found), key_tokens=found.source, model=found.model), output)
     tell_written(output)

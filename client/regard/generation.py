@@ -1,5 +1,6 @@
 """What a model writes, as callers get it: tokens, whole texts, and what each token attended to."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypedDict
 
@@ -65,6 +66,8 @@ class GenerateOptions(TypedDict, total=False):
         priority: 1 is served first, then 2, then 3; 0 means 2.
         timeout: Seconds until the end, instead of the client's own.
         audio: A WAV or FLAC file, its bytes or its path, for a model that hears; there is no text then.
+        relevance: True explains every token of the best result, once all are written; or which ones, counted from 0,
+            below 0 from the end. False and None explain nothing.
     """
 
     model: str
@@ -84,6 +87,7 @@ class GenerateOptions(TypedDict, total=False):
     priority: int
     timeout: float | None
     audio: AudioSource | None
+    relevance: bool | Sequence[int] | None
 
 
 @dataclass(frozen=True)
@@ -131,6 +135,7 @@ class GenerationTimings:
         first_token_ns: From the request's arrival until its first token.
         total_ns: From its arrival until its end.
         steps: Of the decoder.
+        explain_ns: From when the text was whole until it was explained; 0 where that was not asked for.
     """
 
     decode_ns: int
@@ -138,6 +143,7 @@ class GenerationTimings:
     first_token_ns: int
     total_ns: int
     steps: int
+    explain_ns: int = 0
 
 
 @dataclass(frozen=True, eq=False)
@@ -200,6 +206,78 @@ class SoundPositions:
     seconds: float
 
 
+@dataclass(frozen=True)
+class SourceWord:
+    """A word of the text that was read.
+
+    Attributes:
+        start: Where in the text it begins, in code points.
+        end: Where it ends, exclusive.
+        tokens: Positions of its tokens in `Generated.source`.
+    """
+
+    start: int
+    end: int
+    tokens: tuple[int, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class TokenRelevance:
+    """Why tokens were written: what each position did for a token's logit, by Libra; a row for each token.
+
+    A row of `source` and of `target` and its `rest` sum to its `score`, but for its `error`. Arrays are float32 and
+    read-only.
+
+    Attributes:
+        tokens: Which of `results[0].tokens` these are.
+        labels: How each is spelt.
+        source: [tokens, S], of what was read: `Generated.source`, or the positions of `Generated.sound`.
+        target: [tokens, T], of what the decoder had read; 0 at what came later.
+        rest: [tokens], what belongs to no position.
+        score: [tokens], the logits.
+        error: [tokens], how far all parts are from making them up.
+        relative_error: [tokens], the same as a share of all that was added, whatever its sign.
+        source_tokens: What was read, token by token; empty of a sound.
+        source_words: Which word each of these is of, counted from 0; -1 for special ones.
+        target_tokens: How what the decoder had read is spelt.
+        num_start_tokens: How many of these it began with, before what it wrote.
+    """
+
+    tokens: tuple[int, ...]
+    labels: tuple[str, ...]
+    source: NDArray[np.float32]
+    target: NDArray[np.float32]
+    rest: NDArray[np.float32]
+    score: NDArray[np.float32]
+    error: NDArray[np.float32]
+    relative_error: NDArray[np.float32]
+    source_tokens: tuple[Token, ...]
+    source_words: tuple[int, ...]
+    target_tokens: tuple[str, ...]
+    num_start_tokens: int
+
+    def by_word(self) -> tuple[tuple[SourceWord, ...], NDArray[np.float32]]:
+        """Sum the tokens of each word of the source; returns the words, and float32 [tokens, words].
+
+        Raises:
+            LookupError: A sound was heard, which has no words.
+        """
+        if not self.source_tokens:
+            raise LookupError("no text was read, but a sound, whose positions are no words")
+        found: dict[int, list[int]] = {}
+        for place, word in enumerate(self.source_words):
+            if word >= 0:
+                found.setdefault(word, []).append(place)
+        words = tuple(
+            SourceWord(self.source_tokens[own[0]].start, self.source_tokens[own[-1]].end, tuple(own))
+            for own in found.values()
+        )
+        sums = np.zeros((len(self.tokens), len(words)), np.float32)
+        for column, own in enumerate(found.values()):
+            sums[:, column] = self.source[:, own].sum(axis=1)
+        return words, sums
+
+
 @dataclass(frozen=True, eq=False)
 class Generated:
     """Everything that was written for one call.
@@ -207,12 +285,13 @@ class Generated:
     Attributes:
         model: Which model answered.
         version: Which version of it.
-        source: The text that was read, token by token; empty unless attention was asked for.
+        source: The text that was read, token by token; empty unless attention or relevance was asked for.
         truncated: It had more tokens than the model takes and was cut.
         results: The best first.
         timings: Of this request.
         sound: What was heard, where that was a sound: what keys of cross attention stand for.
         start: The name of what it began with, which of several was the likeliest; empty from older servers.
+        relevance: Why tokens of the best result were written; None unless that was asked for.
     """
 
     model: str
@@ -223,6 +302,7 @@ class Generated:
     timings: GenerationTimings
     sound: SoundPositions | None = None
     start: str = ""
+    relevance: TokenRelevance | None = None
 
     @property
     def text(self) -> str:

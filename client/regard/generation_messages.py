@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from typing import Unpack
 
+import numpy as np
+
 from regard import checks
 from regard.attention import Token
 from regard.decoding import read_layer, read_tokens
@@ -17,8 +19,10 @@ from regard.generation import (
     GenerationTimings,
     Sampling,
     SoundPositions,
+    TokenRelevance,
 )
 from regard.inputs import read_audio
+from regard.tensors import read_tensor
 from regard.v1 import regard_pb2 as rpc
 
 _REASONS: dict[rpc.FinishReason, FinishReason] = {
@@ -59,11 +63,22 @@ def generate_request(text: str, **options: Unpack[GenerateOptions]) -> rpc.Gener
         cross_attention=write_attention(options.get("cross_attention"), "cross_attention"),
         self_attention=write_attention(options.get("self_attention"), "self_attention"),
         priority=_count("priority", options.get("priority", 0)),
+        relevance=_write_relevance(options.get("relevance")),
     )
 
 
 def _count(field: str, value: int) -> int:
     return checks.integer(field, value, 0, checks.MAX_UINT32)
+
+
+def _write_relevance(wanted: bool | Sequence[int] | None) -> rpc.GenerationRelevanceRequest | None:
+    if wanted is None or wanted is False:
+        return None
+    if wanted is True:
+        return rpc.GenerationRelevanceRequest()
+    if not (tokens := checks.integers("relevance", wanted)):
+        raise checks.invalid("relevance", wanted, "True for all tokens, or one or more of them")
+    return rpc.GenerationRelevanceRequest(tokens=tokens)
 
 
 def _write_sampling(sampling: Sampling | None) -> rpc.Sampling | None:
@@ -93,9 +108,36 @@ def read_generated(start: rpc.GenerationStart, end: rpc.GenerationEnd, sent: Seq
         truncated=start.truncated,
         results=tuple(_read_text(result, sent) for result in end.results),
         timings=GenerationTimings(
-            timings.decode_ns, timings.encode_ns, timings.first_token_ns, timings.total_ns, timings.steps
+            timings.decode_ns,
+            timings.encode_ns,
+            timings.first_token_ns,
+            timings.total_ns,
+            timings.steps,
+            timings.explain_ns,
         ),
         start=end.start,
+        relevance=_read_relevance(end.relevance, read_source(start)) if end.HasField("relevance") else None,
+    )
+
+
+def _read_relevance(why: rpc.GenerationRelevance, source: tuple[Token, ...]) -> TokenRelevance:
+    numbers = [np.array(one, np.float32) for one in (why.rest, why.score, why.error, why.relative_error)]
+    for array in numbers:
+        array.flags.writeable = False
+    rest, score, error, relative_error = numbers
+    return TokenRelevance(
+        tokens=tuple(why.tokens),
+        labels=tuple(why.labels),
+        source=read_tensor(why.source),
+        target=read_tensor(why.target),
+        rest=rest,
+        score=score,
+        error=error,
+        relative_error=relative_error,
+        source_tokens=source,
+        source_words=tuple(why.source_words),
+        target_tokens=tuple(why.target_tokens),
+        num_start_tokens=why.num_start_tokens,
     )
 
 

@@ -77,7 +77,7 @@ def similarity_headline(why: SimilarityRelevance, model: str = "") -> str:
     named = f"{model} · " if model else ""
     told = why.first.relative_error if why.pairs is None else why.relative_error
     unpaired = f" · in no pair {why.unpaired:+.3g}" if why.pairs is not None and abs(why.unpaired) > _NOTHING else ""
-    return f"{named}similarity {why.first.score:.4g}{unpaired} · {_within(told or 0.0)}"
+    return f"{named}similarity {why.first.score:.4g}{unpaired} · {how_far(told or 0.0)}"
 
 
 def strongest_pairs(why: SimilarityRelevance, most: int) -> list[tuple[str, str, float]]:
@@ -93,11 +93,11 @@ def strongest_pairs(why: SimilarityRelevance, most: int) -> list[tuple[str, str,
 def adds_up(why: Relevance) -> str:
     """Say by which method, and within which share of all that is added the parts make up the score, rounded up."""
     method = "" if why.method == "libra" else f"{why.method} "
-    return f"{method}makes up no score" if why.relative_error is None else f"{method}{_within(why.relative_error)}"
+    return f"{method}makes up no score" if why.relative_error is None else f"{method}{how_far(why.relative_error)}"
 
 
-def _within(share: float) -> str:
-    """Say how far what is added makes up a score, rounded up to one digit."""
+def how_far(share: float) -> str:
+    """Say how far, as a share, what is added makes up a score, rounded up to one digit."""
     if not share:
         return "adds up exactly"
     exponent = math.floor(math.log10(share))
@@ -119,13 +119,17 @@ def strongest(why: Relevance) -> list[tuple[str, float]]:
     return sorted(named, key=lambda one: -abs(one[1]))
 
 
+def named_once(words: Sequence[str], places: Sequence[int] | None = None) -> list[str]:
+    """Put its place behind each word that comes twice; places are counted from 0 unless given."""
+    counts, places = Counter(words), range(len(words)) if places is None else places
+    return [f"{word} ({place})" if counts[word] > 1 else word for word, place in zip(words, places, strict=True)]
+
+
 def names(why: Relevance) -> list[str]:
     """Name each position that was sent: a token, with its place where it comes twice; a patch; else its number."""
     places = positions_of(why)
     if why.tokens is not None:
-        words = [token.text for token in tokens_at(why.tokens, places)]
-        counts = Counter(words)
-        return [f"{word} ({place})" if counts[word] > 1 else word for word, place in zip(words, places, strict=True)]
+        return named_once([token.text for token in tokens_at(why.tokens, places)], places)
     if why.patches is None:
         return [f"position {place}" for place in places]
     return [query_name(place, why.patches).removeprefix("the ").removeprefix("patch in ") for place in places]

@@ -106,7 +106,7 @@ def add_relevance(
             reverse = Reverse(view, "libra", embedded)
             chosen = _choose_weights(reverse, output, weights)
             reverse.walk(output, chosen, RULES)
-            positions, rest, shares = sum_terms(reverse, embedded)
+            (positions,), rest, shares = sum_terms(reverse, embedded)
             if layers:
                 by_layer, added = explain_depths(reverse, [embedded, *layers], shares)
                 made |= {BY_LAYER: (by_layer, 3), ADDED: (added, 2)}

@@ -37,7 +37,7 @@ def explain_depths(reverse: Reverse, states: Sequence[str], shares: Sequence[Sha
     left = list(shares)
     for before in reversed(held):
         mine, left = [one for one in left if one.output not in before], [one for one in left if one.output in before]
-        sums = [sum_rows(reverse, one.value) if one.by_position else one.value for one in mine]
+        sums = [one.value if one.of is None else sum_rows(reverse, one.value) for one in mine]
         behind = total(reverse, [behind, *sums])
         added.insert(0, behind)
     return _stack(reverse, rows), _stack(reverse, added)

@@ -98,7 +98,7 @@ def _walk_back(model: ModelProto, folder: Path, output: str) -> tuple[str, str, 
     weights = reverse.add("Mul", [output, reverse.number(0.0, output)])  # nothing depends on what they are
     reverse.reduce_sum(embedded, [-1], keepdims=0)  # [B, N], a size that no value of the graph itself may have
     reverse.walk(output, weights, RULES)
-    positions, rest, _ = sum_terms(reverse, embedded)
+    (positions,), rest, _ = sum_terms(reverse, embedded)
     known = [(gradient, view.shape(value)) for value, gradient in reverse.given]
     infos = {gradient: helper.make_tensor_value_info(gradient, TensorProto.FLOAT, shape) for gradient, shape in known}
     model.graph.value_info.extend(infos.values())

@@ -35,11 +35,14 @@ class Reverse:
         view: Of the graph; is added to.
         method: Which gradient.
         source: With respect to which value.
+        sources: That, and those beside it.
         terms: What was added on the way, the gradient there, and the value that has the gradient's shape.
         given: Every value that was given a gradient, with that, which has its shape.
     """
 
-    def __init__(self, view: GraphView, method: Method, source: str, layer: int | None = None) -> None:
+    def __init__(
+        self, view: GraphView, method: Method, source: str, layer: int | None = None, beside: Sequence[str] = ()
+    ) -> None:
         """Begin with nothing walked.
 
         Args:
@@ -47,12 +50,14 @@ class Reverse:
             method: Which gradient.
             source: With respect to which value.
             layer: Of several walks in one graph, each with a score of its own, which; its nodes are named by it.
+            beside: With respect to which values as well, where a network reads two inputs.
         """
         self.view, self.method, self.source = view, method, source
+        self.sources = (source, *beside)
         self._prefix = f"relevance.{method}" if layer is None else f"relevance.{method}.layer.{layer}"
         self.terms: list[tuple[str, str, str]] = []
         self.given: list[tuple[str, str]] = []
-        self._varying = varying(view, [source], method)
+        self._varying = varying(view, self.sources, method)
         self._gradients: dict[str, list[str]] = {}
         self._made = 0
 
@@ -79,7 +84,7 @@ class Reverse:
         self.give(score, seed)
         for node in reversed(list(self.view.model.graph.node)):
             given = [self.gradient(name) if self.varies(name) else "" for name in node.output]
-            if not any(given) or self.source in node.output:
+            if not any(given) or any(name in node.output for name in self.sources):
                 continue
             rule = rules.get(node.op_type)
             if rule is None:

@@ -20,26 +20,31 @@ class Share:
     Attributes:
         value: float32 [B, N], or [B] where it belongs to no position.
         output: The value of the graph that the term was added to make.
-        by_position: Which of both.
+        of: Which of the values that enter first layers has these positions; None where it belongs to none.
     """
 
     value: str
     output: str
-    by_position: bool
+    of: int | None
 
 
-def sum_terms(reverse: Reverse, embedded: str) -> tuple[str, str, list[Share]]:
-    """Sum terms times their gradients: by position [B, N], and those of none [B]; returns each, too.
+def sum_terms(reverse: Reverse, *embedded: str) -> tuple[list[str], str, list[Share]]:
+    """Sum terms times their gradients: by position [B, N] of each that enters a first layer, and those of none [B].
+
+    Returns:
+        Both, and each share.
 
     Raises:
-        RelevanceError: The score does not depend on what enters the first layer.
+        RelevanceError: The score does not depend on what enters a first layer.
     """
-    positions = [times_gradient(reverse, embedded, reverse.source)]
+    entering = [times_gradient(reverse, one, one) for one in embedded]
     shares = [_share(reverse, embedded, *term) for term in reverse.terms]
-    positions += [one.value for one in shares if one.by_position]
-    rest = [one.value for one in shares if not one.by_position]
-    nothing = reverse.reduce_sum(reverse.add("Mul", [positions[0], reverse.number(0.0, embedded)]), [-1], keepdims=0)
-    return total(reverse, positions), total(reverse, rest or [nothing]), shares
+    rest = [one.value for one in shares if one.of is None]
+    nothing = reverse.reduce_sum(reverse.add("Mul", [entering[0], reverse.number(0.0, entering[0])]), [-1], keepdims=0)
+    positions = [
+        total(reverse, [own, *(one.value for one in shares if one.of == place)]) for place, own in enumerate(entering)
+    ]
+    return positions, total(reverse, rest or [nothing]), shares
 
 
 def times_gradient(reverse: Reverse, value: str, varied: str) -> str:
@@ -59,15 +64,16 @@ def times_gradient(reverse: Reverse, value: str, varied: str) -> str:
     return reverse.reduce_sum(reverse.add("Mul", [value, gradient]), [-1], keepdims=0)
 
 
-def _share(reverse: Reverse, embedded: str, term: str, given: str, output: str) -> Share:
+def _share(reverse: Reverse, embedded: Sequence[str], term: str, given: str, output: str) -> Share:
     view, share = reverse.view, reverse.add("Mul", [given, term])
-    if _has_positions(view.shape(output), view.shape(embedded)):
-        return Share(reverse.reduce_sum(share, [-1], keepdims=0), output, by_position=True)
-    if _has_positions(_turned(view.shape(output)), view.shape(embedded)):  # [N, B, D], as torch's own attention
-        summed = reverse.reduce_sum(share, [-1], keepdims=0)
-        return Share(reverse.add("Transpose", [summed], perm=[1, 0]), output, by_position=True)
-    in_rows = _in_rows(reverse, share, view.shape(output), embedded)
-    return Share(sum_rows(reverse, in_rows), output, by_position=False)
+    own = view.shape(output)
+    for place, one in enumerate(embedded):
+        if _has_positions(own, view.shape(one)):
+            return Share(reverse.reduce_sum(share, [-1], keepdims=0), output, place)
+        if _has_positions(_turned(own), view.shape(one)):  # [N, B, D], as torch's own attention
+            summed = reverse.reduce_sum(share, [-1], keepdims=0)
+            return Share(reverse.add("Transpose", [summed], perm=[1, 0]), output, place)
+    return Share(sum_rows(reverse, _in_rows(reverse, share, own, embedded[0])), output, None)
 
 
 def total(reverse: Reverse, parts: Sequence[str]) -> str:

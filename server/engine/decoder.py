@@ -176,7 +176,7 @@ class Decoder:
 
     def try_longest(self) -> None:
         """Write the last token of the longest text that the contract allows."""
-        longest = self.generation.max_tokens + max(map(len, self.generation.starts.values())) - 1
+        longest = self.generation.max_positions
         given, made = step_arrays(self.generation, 1, longest, 1)
         given[LENGTHS][:], given[SOURCE_LENGTHS][:] = longest - 1, 1
         self.bind(given, made).run()

@@ -21,10 +21,12 @@ from artifact.contract import (
     PLAIN_GRAPH,
     SIMILARITY_GRAPH,
     TAPPED_GRAPH,
+    TOKEN_RELEVANCE_GRAPH,
     Contract,
     RelevanceGraph,
 )
 from artifact.dtypes import Array
+from artifact.generation import TOKEN_RELEVANCE
 from server.engine.agreement import check_contract, check_declared, check_given, check_runs
 from server.engine.cost import Sample, fit_costs
 from server.engine.decoder import Decoder
@@ -123,6 +125,11 @@ class Engine:
                     Graph(sources[name], devices, instances, keep_on_device, all_threads=True)
                     for name in (SIMILARITY_GRAPH, PARTS_GRAPH)
                 )
+            self.explaining_tokens: Graph | None = None
+            if contract.explains_tokens:
+                self.explaining_tokens = Graph(
+                    sources[TOKEN_RELEVANCE_GRAPH], devices, instances, keep_on_device, all_threads=True
+                )
             if contract.attention:
                 shrinks = _weights_bytes(contract) > _MUCH_ATTENTION_BYTES
 
@@ -144,10 +151,10 @@ class Engine:
                     return decoder
 
                 self.decoder = _load_first([sources[name] for name in decoders if name in sources], load_decoder)
-        inputs = [spec.name for spec in contract.inputs]
         for name, graph, outputs in self._graphs():
-            graph.check_names(folder / name, inputs, outputs)
-            check_declared(folder, contract, name, graph.declared)
+            said = self._contract_of(graph)
+            graph.check_names(folder / name, [spec.name for spec in said.inputs], outputs)
+            check_declared(folder, said, name, graph.declared)
 
     def _graphs(self) -> Iterator[tuple[str, Graph, list[str]]]:
         """Yield the graphs there are: the file's name, the graph, and the names of its outputs."""
@@ -164,6 +171,12 @@ class Engine:
         if self.comparing and self.parting and (compared := self._contract.similarity):
             yield SIMILARITY_GRAPH, self.comparing, [*outputs, *compared.relevance.outputs]
             yield PARTS_GRAPH, self.parting, [*outputs, compared.part]
+        if self.explaining_tokens:
+            yield TOKEN_RELEVANCE_GRAPH, self.explaining_tokens, list(TOKEN_RELEVANCE.outputs)
+
+    def _contract_of(self, graph: Graph) -> Contract:
+        """What the contract says of a graph, whose inputs may be others than the plain one's."""
+        return self._contract.of_tokens if graph is self.explaining_tokens else self._contract
 
     def warm_up(self) -> None:
         """Run each session, so that the first caller does not pay for it, and measure what batches cost.
@@ -193,7 +206,7 @@ class Engine:
         for name, graph, names in self._graphs():
             self._fit_costs(name, graph, names)
             for further in range(1, len(self._devices)):  # the first has run
-                graph.run(self._example(1, 1), names, device=further)
+                graph.run(example(self._contract_of(graph), 1, 1), names, device=further)
         self._try_bounds(outputs)
         if self.decoder:
             most = self.decoder.generation.max_tokens
@@ -263,14 +276,15 @@ class Engine:
         Where instances share threads, all of them run at a time: alone a run would have the threads of the others. Not
         of graphs without a choice, those with attention: a single run of theirs may take a gigabyte.
         """
-        text, fixed = self._contract.text, self._contract.positions
+        contract = self._contract_of(graph)
+        text, fixed = contract.text, contract.positions
         varies = text is not None and text.pad_token is None
         sizes = ((rows, min(length, fixed) if varies else fixed) for rows, length in _SAMPLES)
         others = 0 if all_threads or not graph.can_use_all_threads else self._instances.sharing - 1
         ends = time.perf_counter() + _MEASURING_SECONDS / (2 if all_threads else 1)
         with ThreadPoolExecutor(max(others, 1)) as executor:
             for rows, length in dict.fromkeys(sizes):
-                inputs, seconds = self._example(rows, length), list[float]()
+                inputs, seconds = example(contract, rows, length), list[float]()
                 while len(seconds) < 3 and (not seconds or time.perf_counter() < ends):
                     started = time.perf_counter()
                     beside = [executor.submit(graph.run, inputs, names) for _ in range(others)]
@@ -278,7 +292,7 @@ class Engine:
                     for other in beside:
                         other.result()
                     seconds.append(time.perf_counter() - started)
-                check_given(self._folder, self._contract, name, inputs, found)
+                check_given(self._folder, contract, name, inputs, found)
                 yield Sample(rows, length, min(seconds))
                 if time.perf_counter() > ends:
                     return

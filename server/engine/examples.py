@@ -1,16 +1,21 @@
 """Inputs made of a contract alone, for runs that nobody has asked for: to warm up, to measure, to compare."""
 
+from collections.abc import Mapping
+
 import numpy as np
 
 from artifact.contract import BARE_ONNX, BATCH_AXIS, SEQUENCE_AXIS, Contract, TensorContract
 from artifact.dtypes import Array, dtype_of
+from artifact.generation import TARGET_AXIS
 
 _LARGEST_ID = 50  # where a contract has no bound
 
 
 def example(contract: Contract, rows: int, length: int) -> dict[str, Array]:
     """Every input of so many rows, of so many positions where these are free: ones for masks, else zeros."""
-    return {spec.name: _example(spec, rows, length) for spec in contract.inputs}
+    written = min(length, contract.limits.get(TARGET_AXIS, length))
+    sizes = {BATCH_AXIS: rows, SEQUENCE_AXIS: length, TARGET_AXIS: written}
+    return {spec.name: _example(spec, sizes) for spec in contract.inputs}
 
 
 def varied_example(contract: Contract, rows: int, length: int) -> dict[str, Array]:
@@ -36,11 +41,8 @@ def _values(spec: TensorContract, count: int, *, whole: bool) -> Array:
     return low + np.arange(count) % (max(high - low, 0) + 1)
 
 
-def _example(spec: TensorContract, rows: int, length: int) -> Array:
-    shape = [
-        axis if isinstance(axis, int) else rows if axis == BATCH_AXIS else length if axis == SEQUENCE_AXIS else 1
-        for axis in spec.axes
-    ]
+def _example(spec: TensorContract, sizes: Mapping[str, int]) -> Array:
+    shape = [axis if isinstance(axis, int) else sizes.get(axis, 1) for axis in spec.axes]
     if spec.dtype == "string":
         return np.full(shape, "", dtype=object)
     return np.full(shape, 1 if spec.mask else 0, dtype=dtype_of(spec.dtype))

@@ -8,6 +8,7 @@ import time
 import weakref
 from collections.abc import AsyncGenerator, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -26,6 +27,7 @@ from server.generation.request import (
     GenerationRequest,
     GenerationStart,
     GenerationTimings,
+    size_of,
 )
 from server.generation.validation import GenerationLimits, check_request, check_target_length, plan_request
 from server.generation.writing import BeamWriting, StraightWriting, Writing
@@ -33,6 +35,7 @@ from server.inference.pipeline import Pipeline
 from server.inference.request import Audio, InferenceRequest, InferenceResponse, Texts
 from server.inference.sound import Sound
 from server.inference.workers import DECODE_INLINE_BYTES
+from server.relevance.tokens import TokenRelevanceRequest, TokenRelevances
 from server.repository.loading import LoadedModel
 from server.scheduling.scheduler import Scheduler
 from server.telemetry.metrics import Metrics
@@ -118,21 +121,44 @@ class Generator:
                 yield GenerationStart(source)
                 async for event in tokens_of(writing):
                     yield event
-                timings = _timings(stages, writing, began_ns, encoded_ns)
-                yield GenerationEnd(writing.results, timings, plan.name_start(writing.start))
-                self._observe(model, writing, stages, timings, context)
+                timings, start = _timings(stages, writing, began_ns, encoded_ns), plan.name_start(writing.start)
+                if request.relevance is None:
+                    yield GenerationEnd(writing.results, timings, start)
+                    self._observe(model, writing, stages, timings, context)
             finally:
                 writing.cancel()
                 model.usage.leave()
                 context.caller.quota.charge(writing.release(), 0.0)  # it was charged for the steps that it had
                 _hold_nothing(context)
+        if request.relevance is None:
+            return
+        written_ns = time.perf_counter_ns()
+        relevance = await self._explain(request, writing, request.relevance, context)
+        with self._failing(model, context, began_ns):
+            ended_ns = time.perf_counter_ns()
+            told = replace(timings, total_ns=ended_ns - began_ns, explain_ns=ended_ns - written_ns)
+            end = GenerationEnd(writing.results, told, start, relevance)
+            context.account.reserve(writing=size_of(end))
+            yield end
+            self._observe(model, writing, stages, timings, context)
+            _hold_nothing(context)
+
+    async def _explain(
+        self, request: GenerationRequest, writing: Writing, chosen: tuple[int, ...], context: RpcContext
+    ) -> TokenRelevances:
+        """Say why tokens of the best result were written; the pipeline counts where that fails, as _encode."""
+        written = tuple(one.token for one in writing.results[0].tokens)
+        wanted = TokenRelevanceRequest(writing.start, written, chosen)
+        asked = InferenceRequest(request.model, _source(request), (), token_relevance=wanted, is_first_part=True)
+        async with self._pipeline.run(asked, context) as response:
+            return response.token_relevance()
 
     async def _encode(self, request: GenerationRequest, context: RpcContext) -> InferenceResponse:
         """Compute the keys and values of the source."""
         generation = request.model.contract.generation
         assert generation is not None  # noqa: S101 -- checked
-        read = Texts((request.text,), request.truncate) if request.audio is None else Audio(request.audio)
-        wanted = InferenceRequest(request.model, read, tuple(generation.source_names), is_first_part=True)
+        names = tuple(generation.source_names)
+        wanted = InferenceRequest(request.model, _source(request), names, is_first_part=True)
         async with self._pipeline.run(wanted, context) as response:
             return response
 
@@ -232,6 +258,10 @@ class Generator:
             further_bytes=writing.attention_bytes,
             cached=False,
         )
+
+
+def _source(request: GenerationRequest) -> Texts | Audio:
+    return Texts((request.text,), request.truncate) if request.audio is None else Audio(request.audio)
 
 
 def _hold_nothing(context: RpcContext) -> None:

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from artifact.text import Tokens
 from server.attention.request import AttentionRequest
 from server.inference.sound import SoundLength
+from server.relevance.tokens import TokenRelevances
 from server.repository.loading import LoadedModel
 
 AttentionKind = Literal["self", "cross"]
@@ -52,6 +53,8 @@ class GenerationRequest:
         alternatives: How many tokens are told at each step, the likeliest first, besides that which was taken.
         attention: What is wanted of each step's attention, by kind.
         audio: A sound file that it hears; None where it reads a text.
+        relevance: Which tokens of the best result are explained, counted from 0, below 0 from the end, and none for
+            all; None for no explanation.
     """
 
     model: LoadedModel
@@ -68,6 +71,7 @@ class GenerationRequest:
     alternatives: int = 0
     attention: "dict[AttentionKind, AttentionRequest] | None" = None
     audio: bytes | None = None
+    relevance: tuple[int, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -135,6 +139,7 @@ class GenerationTimings:
         first_token_ns: From its arrival until its first token.
         total_ns: From its arrival until its end.
         steps: Of the decoder.
+        explain_ns: From when the text was whole until it was explained; 0 where it was not.
     """
 
     decode_ns: int
@@ -142,6 +147,7 @@ class GenerationTimings:
     first_token_ns: int
     total_ns: int
     steps: int
+    explain_ns: int = 0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -163,11 +169,13 @@ class GenerationEnd:
         results: The best first.
         timings: How long it took.
         start: The name of what it began with, one of GenerationContract.starts.
+        relevance: Why tokens of the best result were written; None where that was not asked for.
     """
 
     results: tuple[GeneratedText, ...]
     timings: GenerationTimings
     start: str
+    relevance: TokenRelevances | None = None
 
 
 GenerationEvent = GenerationStart | GeneratedToken | GenerationEnd
@@ -179,5 +187,6 @@ def size_of(event: GenerationEvent) -> int:
         case GeneratedToken():
             return _TOKEN_BYTES * (1 + len(event.alternatives)) + sum(one.weights.nbytes for one in event.attention)
         case GenerationEnd():
-            return sum(size_of(token) for result in event.results for token in result.tokens)
+            explained_bytes = event.relevance.size_bytes if event.relevance else 0
+            return explained_bytes + sum(size_of(token) for result in event.results for token in result.tokens)
     return 0

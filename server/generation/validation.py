@@ -9,6 +9,7 @@ from server.attention.request import AttentionRequest
 from server.errors import InvalidInput, NotPossible
 from server.generation.plan import AttentionPlan, GenerationPlan
 from server.generation.request import AttentionKind, GenerationRequest, Sampling
+from server.relevance.tokens import check_tokens
 
 MAX_STOPS, MAX_STOP_CHARACTERS, MAX_ALTERNATIVES = 16, 256, 20
 
@@ -48,6 +49,8 @@ def check_request(request: GenerationRequest, limits: GenerationLimits) -> None:
     for kind, attention in (request.attention or {}).items():
         _check_attention(kind, attention)
     _check_beams(request, generation, limits)
+    if request.relevance is not None:
+        check_tokens(request.relevance, request.model.contract, request.max_tokens or generation.max_tokens)
 
 
 def check_target_length(tokens: int, max_tokens: int) -> None:
@@ -68,6 +71,8 @@ def check_answer_size(request: GenerationRequest, size_bytes: int, max_bytes: in
     """
     if size_bytes > max_bytes:
         field = next((f"{kind}_attention" for kind in request.attention or ()), "max_tokens")
+        if request.relevance is not None and not request.attention:
+            field = "relevance"
         expected = f"at most {max_bytes} (the server's --max-message-bytes): {instead}"
         raise InvalidInput(field, f"an answer of {size_bytes} bytes", expected)
 

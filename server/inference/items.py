@@ -20,6 +20,7 @@ from server.inference.request import InferenceRequest, Plan, PreparedInput
 from server.relevance.plan import RelevancePlan
 from server.relevance.planning import plan_relevance
 from server.relevance.similarity import SimilarityPlan, plan_similarity
+from server.relevance.tokens import TokenRelevancePlan, plan_tokens
 from server.scheduling.batch import BatchItem, Result, Runner
 from server.scheduling.grouping import Each
 
@@ -30,7 +31,7 @@ def plan_request(request: InferenceRequest, prepared: PreparedInput, limits: Att
     """Plan the attention, the hidden states or the relevance of a request, if it wants any.
 
     Raises:
-        ServerError: As plan_attention, plan_hidden_states, plan_relevance and plan_similarity; or several are wanted.
+        ServerError: As plan_attention and the others for what else may be wanted; or several are wanted.
     """
     if not request.further_field:
         return None
@@ -45,6 +46,8 @@ def plan_request(request: InferenceRequest, prepared: PreparedInput, limits: Att
         return plan_hidden_states(request.hidden_states, contract, prepared.inputs, positions, limits)
     if request.relevance:
         return plan_relevance(request.relevance, contract, positions, limits)
+    if request.token_relevance:
+        return plan_tokens(request.token_relevance, contract, sizes, prepared.length, limits)
     if request.similarity:
         return plan_similarity(request.similarity, contract, positions, limits)
     assert request.attention  # noqa: S101 -- or there is no field
@@ -77,6 +80,9 @@ def make_item(request: InferenceRequest, prepared: PreparedInput, plan: Plan | N
         case SimilarityPlan():
             graph = engine.parting if plan.weights is None else engine.comparing
             inputs, rows = plan.spread(inputs), plan.runs
+        case TokenRelevancePlan():
+            graph, contract = engine.explaining_tokens, plan.contract
+            inputs, rows = plan.spread(inputs), plan.rows
     further = plan.outputs if plan and graph else ()
     return BatchItem(
         graph or engine.plain,

@@ -23,10 +23,11 @@ from server.relevance.plan import RelevancePlan
 from server.relevance.reduce import Relevance, explain_rows
 from server.relevance.request import RelevanceRequest
 from server.relevance.similarity import SimilarityPlan, SimilarityRequest
+from server.relevance.tokens import TokenRelevancePlan, TokenRelevanceRequest, TokenRelevances, explain_tokens
 from server.repository.loading import LoadedModel
 from server.scheduling.batch import GraphKind, Result
 
-Plan = AttentionPlan | HiddenStatesPlan | RelevancePlan | SimilarityPlan
+Plan = AttentionPlan | HiddenStatesPlan | RelevancePlan | SimilarityPlan | TokenRelevancePlan
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,6 +145,7 @@ class InferenceRequest:
         hidden_states: What is wanted of the hidden states; None for none.
         relevance: What is to be explained; None for nothing.
         similarity: What is to be explained of one of two inputs that are compared; None for nothing.
+        token_relevance: Which tokens that were written are to be explained; None for nothing.
         layer_by_layer: Whether each layer of the attention has a message of its own.
         unsent: Outputs that are no part of the answer: they go to shared memory, or are compared here.
         max_sent: Of several inputs, how many are answered at most, whichever they are; 0 for all.
@@ -159,6 +161,7 @@ class InferenceRequest:
     hidden_states: HiddenStatesRequest | None = None
     relevance: RelevanceRequest | None = None
     similarity: SimilarityRequest | None = None
+    token_relevance: TokenRelevanceRequest | None = None
     layer_by_layer: bool = False
     unsent: frozenset[str] = frozenset()
     max_sent: int = 0
@@ -184,7 +187,7 @@ class InferenceRequest:
             return "attention"
         if self.hidden_states:
             return "hidden_states"
-        return "relevance" if self.relevance or self.similarity else ""
+        return "relevance" if self.relevance or self.similarity or self.token_relevance else ""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -284,6 +287,13 @@ class InferenceResponse:
         if not isinstance(self.plan, RelevancePlan):
             return []
         return explain_rows(self.plan, self.outputs["logits"], self._take_further())
+
+    def token_relevance(self) -> TokenRelevances:
+        """Say why tokens were written, where that was asked for."""
+        assert isinstance(self.plan, TokenRelevancePlan)  # noqa: S101 -- or nothing of it was computed
+        read = self.prepared.source
+        words = [-1 if word is None else word for word in read.words] if isinstance(read, Tokens) else ()
+        return explain_tokens(self.plan, self.result.further, words)
 
     def _take_further(self) -> dict[str, Weights]:
         left = dict(self.result.further)

@@ -121,7 +121,7 @@ def _by_layer(
     """Say what is sent of what positions did at each depth [L + 1, N], with what is added behind [L + 1]."""
     chosen = [_choose(row, positions) for row in held]
     errors = [
-        _measure(row, rest, score, None).relative_error for row, rest in zip(held, map(float, added), strict=True)
+        measure(row, rest, score, None).relative_error for row, rest in zip(held, map(float, added), strict=True)
     ]
     return LayerRelevance(
         np.stack([sent for sent, _ in chosen]),
@@ -144,7 +144,7 @@ def _explain(
         *_choose(whole, plan.positions),
         rest,
         float(scores[0]),
-        _measure(whole, rest, float(scores[0]), baseline) if plan.is_complete else None,
+        measure(whole, rest, float(scores[0]), baseline) if plan.is_complete else None,
     )
 
 
@@ -158,7 +158,7 @@ def add_up(whole: NDArray[np.float64], rest: float, score: float, positions: tup
         positions: Which are sent; None for all.
     """
     sent, unsent = _choose(whole, positions)
-    return Relevance("libra", 0, None, sent, unsent, rest, score, _measure(whole, rest, score, None))
+    return Relevance("libra", 0, None, sent, unsent, rest, score, measure(whole, rest, score, None))
 
 
 def _choose(whole: NDArray[np.float64], positions: tuple[int, ...] | None) -> tuple[Floats, float]:
@@ -170,7 +170,8 @@ def _choose(whole: NDArray[np.float64], positions: tuple[int, ...] | None) -> tu
     return sent, float(whole.sum() - sent.sum(dtype=np.float64))
 
 
-def _measure(whole: NDArray[np.float64], rest: float, score: float, baseline: float | None) -> Completeness:
+def measure(whole: NDArray[np.float64], rest: float, score: float, baseline: float | None) -> Completeness:
+    """How far parts make up a score, or its distance from a baseline's."""
     error = abs(float(whole.sum() + rest + (baseline or 0.0) - score))
     scale = float(np.abs(whole).sum() + abs(rest))
     return Completeness(baseline, error, error / scale if scale else 0.0)

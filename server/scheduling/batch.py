@@ -11,6 +11,7 @@ import numpy as np
 
 from artifact.contract import SEQUENCE_AXIS, AttentionContract, Contract, HiddenStateContract
 from artifact.dtypes import Array
+from artifact.generation import TOKEN_RELEVANCE
 from server.auth.clients import Client
 from server.context import RpcContext
 from server.engine.cost import CostModel
@@ -175,6 +176,8 @@ class BatchItem:
         if any(state.output == self.further[0] for state in self.contract.hidden_outputs):
             return "hidden"
         if any(self.further[0] == one.positions for one in self.contract.explained):
+            return "relevance"
+        if self.further[0] in TOKEN_RELEVANCE.outputs:
             return "relevance"
         if compared := self.contract.similarity:
             if self.further[0] == compared.part:

@@ -30,6 +30,7 @@ GRID = pb.PatchGrid(
 )
 WORDS = ["[CLS]", "cats", "sit", "##ting", "[SEP]"]
 RELEVANCE_OF_TEXT = (0.25, -1.5, 0.5, 2.0, -0.125)
+OF_TOKENS = np.array([[0, 4, -1, 0.5, 0.25]] * 4, np.float32) + np.arange(4, dtype=np.float32)[:, np.newaxis]
 PAIRS = np.random.default_rng(5).standard_normal((5, 5)).astype(np.float32)
 RELEVANCE_OF_IMAGE = (0.5, 1.0, -2.0, 0.25, 0.0, 0.75, 3.0)
 VERSIONS = [
@@ -176,6 +177,7 @@ def writer() -> pb.Model:
         num_beams=1,
         length_penalty=0.5,
         vocab_size=50,
+        can_explain=True,
     )
     return pb.Model(name="g2p", version="1", family="regard", modality=pb.MODALITY_TEXT, max_tokens=32, generation=how)
 
@@ -515,7 +517,7 @@ def step_weights(step: int) -> NDArray[np.float32]:
 
 def _generation_start(request: rpc.GenerateRequest, *, truncated: bool) -> rpc.GenerationStart:
     start = rpc.GenerationStart(model=request.model or "g2p", version="1", truncated=truncated)
-    if request.HasField("cross_attention") or request.HasField("self_attention"):
+    if any(request.HasField(field) for field in ("cross_attention", "self_attention", "relevance")):
         start.source.CopyFrom(_tokens(WORDS))
     return start
 
@@ -534,7 +536,29 @@ def _generation_end(request: rpc.GenerateRequest) -> rpc.GenerationEnd:
     timings = rpc.GenerationTimings(
         decode_ns=1, encode_ns=2, first_token_ns=3_000_000, total_ns=6_000_000, steps=len(tokens)
     )
-    return rpc.GenerationEnd(results=results, timings=timings, start=request.start or "plain")
+    end = rpc.GenerationEnd(results=results, timings=timings, start=request.start or "plain")
+    if request.HasField("relevance"):
+        end.relevance.CopyFrom(_token_relevance(request, results[0]))
+    return end
+
+
+def _token_relevance(request: rpc.GenerateRequest, result: rpc.GeneratedText) -> rpc.GenerationRelevance:
+    """Explain tokens by OF_TOKENS, and by -0.5 for each token before."""
+    chosen = list(request.relevance.tokens) or list(range(len(result.tokens)))
+    names = [token.text.strip() or "</s>" for token in result.tokens]
+    why = rpc.GenerationRelevance(tokens=chosen, labels=[names[place] for place in chosen])
+    why.target_tokens.extend(["<s>", *names[:-1]])
+    why.num_start_tokens = 1
+    why.source_words.extend([-1, 0, 1, 1, -1])
+    source = OF_TOKENS[chosen]
+    target = -0.5 * np.tri(len(names), dtype=np.float32)[chosen]
+    why.source.CopyFrom(float_tensor(source))
+    why.target.CopyFrom(float_tensor(target))
+    why.rest.extend([0.125] * len(chosen))
+    why.score.extend((source.sum(1) + target.sum(1) + np.float32(0.125)).tolist())
+    why.error.extend([2e-7] * len(chosen))
+    why.relative_error.extend([3e-8] * len(chosen))
+    return why
 
 
 def _generated(request: rpc.GenerateRequest, step: int, text: str) -> rpc.GeneratedToken:

@@ -1,5 +1,6 @@
 """Texts that are written: what both clients send, and how they hand on what comes, as it comes."""
 
+import dataclasses
 from typing import Any
 
 import grpc
@@ -21,7 +22,7 @@ from regard import (
 )
 from regard.v1 import regard_pb2 as rpc
 from regard.v1 import types_pb2 as pb
-from tests.client.fake import WORDS, FakeServer, step_weights
+from tests.client.fake import OF_TOKENS, WORDS, FakeServer, step_weights
 
 CROSS = AttentionRequest(layers=(-1,), reduce_heads="mean")
 TEXTS = ["K", " AE", " T", ""]
@@ -46,6 +47,39 @@ def test_tokens_come_one_by_one_and_then_the_whole(client: Client) -> None:
     assert next(tokens, None) is None
     check_whole(tokens.finish())
     assert tokens.finish() is tokens.finish()
+
+
+def test_why_tokens_were_written(client: Client, server: FakeServer) -> None:
+    """Tokens by source, by word, and by what was before; arrays cannot be written to."""
+    found = client.generate("cat", model="g2p", relevance=True).finish()
+    assert server.requests[-1].relevance == rpc.GenerationRelevanceRequest()
+    why = found.relevance
+    assert why is not None
+    assert (why.tokens, why.labels) == ((0, 1, 2, 3), ("K", "AE", "T", "</s>"))
+    np.testing.assert_array_equal(why.source, OF_TOKENS)
+    assert why.target_tokens == ("<s>", "K", "AE", "T")
+    np.testing.assert_allclose(why.source.sum(1) + why.target.sum(1) + why.rest, why.score)
+    assert [token.text for token in why.source_tokens] == WORDS
+    words, sums = why.by_word()
+    assert [word.tokens for word in words] == [(1,), (2, 3)]
+    np.testing.assert_allclose(sums, np.stack([OF_TOKENS[:, 1], OF_TOKENS[:, 2:4].sum(1)], axis=1))
+    with pytest.raises(ValueError, match="read-only"):
+        why.score[0] = 1
+    with pytest.raises(LookupError, match="but a sound"):
+        dataclasses.replace(why, source_tokens=()).by_word()
+
+
+async def test_some_tokens_are_explained_or_none(client: Client, aio_client: AsyncClient, server: FakeServer) -> None:
+    """As they are named; what is no list of tokens is refused before it is sent."""
+    found = await aio_client.generate_text("cat", model="g2p", relevance=[1, 3])
+    assert found.relevance is not None
+    assert found.relevance.tokens == (1, 3)
+    for nothing in (None, False):
+        assert client.generate_text("cat", model="g2p", relevance=nothing).relevance is None
+        assert not server.requests[-1].HasField("relevance")
+    for wrong in ([], "1", [1.5], 3):
+        with pytest.raises(InvalidArgument, match="relevance"):
+            client.generate("cat", model="g2p", relevance=wrong)  # type: ignore[arg-type]
 
 
 async def test_the_asyncio_client_does_so_too(aio_client: AsyncClient) -> None:
@@ -217,5 +251,5 @@ def test_a_stream_without_an_end_is_an_error(client: Client, server: FakeServer)
 def test_a_model_says_how_it_writes(client: Client, server: FakeServer) -> None:
     """And others nothing."""
     server.has_writer = True
-    assert client.model("g2p").generation == Generation(3, 3, 64, ("plain",), "plain", 1, 0.5, 50)
+    assert client.model("g2p").generation == Generation(3, 3, 64, ("plain",), "plain", 1, 0.5, 50, can_explain=True)
     assert client.model("fashion").generation is None

@@ -81,6 +81,24 @@ def test_a_picture_is_drawn(run: Run, tmp_path: Path) -> None:
     assert run("generate", "g2p", "cat", "-o", "cat.gif").code == 2
 
 
+def test_why_each_token(run: Run, server: FakeServer, tmp_path: Path) -> None:
+    """The strongest of the source, and what all else did; a picture; and no attention is asked for."""
+    done = run("generate", "g2p", "cat", "--why", "-o", "why.png")
+    lines = done.out.splitlines()
+    assert lines[0] == "K AE T"
+    assert lines[2] == "g2p · why each token · adds up within 3e-8"
+    rows = [line.split() for line in lines[4:]]
+    assert [row[0] for row in rows] == ["K", "AE", "T", "(end)"]
+    assert rows[0][1:4] == ["+3.38", "-0.50", "+0.12"]
+    assert rows[0][4:] == ["cats", "+4.00", "sit", "-1.00", "##ting", "+0.50", "[SEP]", "+0.25", "others", "+0.00"]
+    assert not server.requests[-1].HasField("cross_attention")
+    with Image.open(tmp_path / "why.png") as picture:
+        assert min(picture.size) > 200
+    both = run("generate", "g2p", "cat", "--why", "--align").out
+    assert both.index("output attends to input") < both.index("why each token")
+    assert json.loads(run("generate", "g2p", "cat", "--why", "--json").out)["relevance"]["labels"][0] == "K"
+
+
 def test_several_results_are_ranked(run: Run, server: FakeServer) -> None:
     """Below each other, with their log-probabilities."""
     done = run("generate", "g2p", "cat", "--beams", "3", "--results", "2", "--length-penalty", "0.5")
@@ -142,6 +160,7 @@ def test_a_cut_text_is_reported(run: Run, server: FakeServer) -> None:
         (("nothing", "cat"), "NOT_FOUND: model: 'nothing' is not served"),
         (("g2p", "holiday.png"), "holiday.png: a photo; expected a text"),
         (("g2p", "cat", "--align", "--beams", "2"), "--beams 2: the alignment is of one"),
+        (("g2p", "cat", "--why", "--words"), "--why: given with --words; expected one of both"),
     ],
 )
 def test_what_cannot_be_written_is_refused(run: Run, photo: Path, arguments: tuple[str, ...], message: str) -> None:

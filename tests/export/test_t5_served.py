@@ -61,6 +61,19 @@ def test_greedy_texts_are_the_librarys(family: str, client: regard.Client, folde
 
 
 @pytest.mark.parametrize("family", SERVED)
+def test_tokens_are_explained(family: str, client: regard.Client) -> None:
+    """Of texts of one beam and of several: every row makes up its logit, and is as long as what was read."""
+    for text in TEXTS:
+        for num_beams in (1, 2):
+            found = client.generate_text(text, model=family, num_beams=num_beams, relevance=True)
+            why, count = found.relevance, len(found.results[0].tokens)
+            assert why is not None
+            assert (why.source.shape, why.target.shape) == ((count, len(found.source)), (count, count))
+            assert why.relative_error.max() < 1e-5
+            assert why.source.any(axis=1).all()
+
+
+@pytest.mark.parametrize("family", SERVED)
 def test_beams_are_the_librarys(family: str, client: regard.Client, folders: dict[str, Path]) -> None:
     """With the folder's own number of beams, length penalty and end tokens; beside texts of one beam."""
 

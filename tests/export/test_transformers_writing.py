@@ -74,6 +74,8 @@ def test_a_folder_becomes_an_artifact(family: str, tmp_path: Path, out: Path) ->
     assert len(contract.hidden_states) == 3
     told = {line.tensor for line in contract.verification if line.check == "against torch"}
     assert {"decoder.logits", *(f"decoder.{kind}.{layer}" for kind in ("self", "cross") for layer in range(3))} <= told
+    assert contract.explains_tokens
+    assert {"tokens.relevance.score", "tokens.relevance.source"} <= {line.tensor for line in contract.verification}
     assert set(contract.made_with) == {"regard", "torch", "onnx", "onnxscript", "transformers"}
 
 

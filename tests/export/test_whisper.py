@@ -7,12 +7,15 @@ from typing import Any
 
 import numpy as np
 import pytest
+import soundfile
 import torch
 import transformers
 from numpy.typing import NDArray
 
+import regard
 from artifact.audio_contract import AudioContract
 from artifact.detokenizing import TextWriter
+from artifact.generation import TOKEN_RELEVANCE
 from artifact.log_mel import log_mel
 from export.build import Built, build
 from export.encoder_decoder import Writing as Exported
@@ -38,6 +41,7 @@ from tests.export.whispers import (
     TRANSLATE,
     write_whisper,
 )
+from tests.processes import serving
 
 LOG_PROBABILITIES, WEIGHTS = 1e-4, 1e-5  # tolerances
 SUPPRESSED = [7, 11, *range(START, 60)]
@@ -167,6 +171,22 @@ def test_the_likeliest_language_is_the_librarys(loaded: LoadedModel, network: An
     assert detected == {ENGLISH, GERMAN}
 
 
+def test_tokens_are_explained_by_what_was_heard(built: Built, tmp_path: Path) -> None:
+    """A row for each token, a column for each position of the sound; completely."""
+    noise = np.random.default_rng(0).integers(-9000, 9000, 12_000, dtype=np.int16)
+    soundfile.write(tmp_path / "noise.wav", noise, 16_000)
+    with serving("--models", str(built.folder.parent.parent)) as server, regard.Client(server.address) as client:
+        found = client.generate_text(audio=tmp_path / "noise.wav", model="whisper-small", relevance=True)
+    why, count = found.relevance, len(found.results[0].tokens)
+    assert why is not None and found.sound is not None
+    assert why.source.shape == (count, found.sound.count)
+    assert why.target.shape == (count, why.num_start_tokens + count - 1)
+    assert why.relative_error.max() < 1e-5
+    assert why.source.any(axis=1).all()
+    with pytest.raises(LookupError, match="but a sound"):
+        why.by_word()
+
+
 def audio_of(model: LoadedModel) -> AudioContract:
     """How sound is read."""
     assert model.contract.audio is not None
@@ -177,6 +197,9 @@ def test_the_contract_says_how_sound_is_read_and_text_written(built: Built) -> N
     """Its encoder's attention and states can be had, and each step was compared with torch."""
     contract = built.contract
     assert (contract.family, contract.text, contract.image) == ("whisper", None, None)
+    assert contract.explains_tokens
+    assert contract.generation is not None
+    assert contract.further_axes[TOKEN_RELEVANCE.source] == ("batch", contract.generation.source_positions)
     assert contract.audio == AudioContract(
         sampling_rate=16_000, max_samples=16_000, window_samples=400, hop_samples=160, num_mel_bins=8
     )

@@ -12,7 +12,7 @@ from regard.pictures.lettering import MissingFont
 from regard.pictures.matches import match_lines
 from regard.pictures.overlays import head_grid, overlay, query_maps
 from regard.pictures.page import Page, write_page
-from regard.pictures.pairs import pair_matrix
+from regard.pictures.pairs import pair_matrix, token_matrix
 from regard.pictures.photos import open_photo, patch_map
 from regard.pictures.relevance import relevance_map, relevance_text
 from regard.pictures.sheets import SheetPhoto, contact_sheet
@@ -55,6 +55,7 @@ __all__ = [
     "token_arcs",
     "token_heads",
     "token_heatmap",
+    "token_matrix",
     "word_maps",
     "write_page",
 ]

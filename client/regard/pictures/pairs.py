@@ -1,4 +1,4 @@
-"""What each position of one input does with each of another for their similarity, as a matrix in two colours."""
+"""Matrices in two colours: what positions of two inputs do for their similarity, and of a source for written tokens."""
 
 from collections.abc import Sequence
 
@@ -8,6 +8,9 @@ from matplotlib.figure import Figure, SubFigure
 from numpy.typing import NDArray
 
 from regard.comparison import SimilarityRelevance
+from regard.explained_tokens import source_names, tokens_headline
+from regard.generation import Generated
+from regard.growing import written
 from regard.pictures.lettering import cut, longest_inches, printable
 from regard.pictures.style import (
     MARGIN_INCHES,
@@ -28,7 +31,7 @@ from regard.reasons import names, similarity_headline
 from regard.scales import signed_end
 
 _CELL_INCHES, _MOST_INCHES, _NAME_INCHES = 0.34, 9.0, 1.6
-_UNIT = "apart · similarity · alike"
+_UNIT, _OF_TOKENS = "apart · similarity · alike", "against · token · for"
 
 
 def pair_matrix(why: SimilarityRelevance, *, model: str, style: Style = SCREEN, on: SubFigure | None = None) -> Figure:
@@ -54,6 +57,30 @@ def pair_matrix(why: SimilarityRelevance, *, model: str, style: Style = SCREEN, 
     return draw_matrix(
         why.pairs, names(why.first), names(why.second), similarity_headline(why, model), _UNIT, style, on
     )
+
+
+def token_matrix(found: Generated, *, style: Style = SCREEN, on: SubFigure | None = None) -> Figure:
+    """Draw why tokens were written: a row for each, a column for each of the source's tokens, or a sound's positions.
+
+    What spoke for a token is orange, what spoke against it blue, on one scale for all, as long on both sides of 0.
+
+    Args:
+        found: From `Client.generate_text` with relevance.
+        style: As of `pair_matrix`.
+        on: Likewise.
+
+    Returns:
+        The whole figure.
+
+    Raises:
+        ValueError: There is no relevance.
+    """
+    why = found.relevance
+    if why is None:
+        raise ValueError("a text without relevance; expected that of a request with it")
+    tokens = written(found)
+    rows = [tokens[place].text for place in why.tokens]
+    return draw_matrix(why.source, rows, source_names(found), tokens_headline(why, found.model), _OF_TOKENS, style, on)
 
 
 def draw_matrix(

@@ -484,7 +484,7 @@ class AttendResponse(_message.Message):
     def __init__(self, model: _Optional[str] = ..., version: _Optional[str] = ..., attention: _Optional[_Union[_types_pb2.Attention, _Mapping]] = ..., truncated: bool = ..., timings: _Optional[_Union[_types_pb2.Timings, _Mapping]] = ...) -> None: ...
 
 class GenerateRequest(_message.Message):
-    __slots__ = ("model", "version", "text", "truncate", "start", "max_tokens", "num_beams", "num_results", "length_penalty", "sampling", "stop", "target", "alternatives", "cross_attention", "self_attention", "priority", "timeout_ms", "audio")
+    __slots__ = ("model", "version", "text", "truncate", "start", "max_tokens", "num_beams", "num_results", "length_penalty", "sampling", "stop", "target", "alternatives", "cross_attention", "self_attention", "priority", "timeout_ms", "audio", "relevance")
     MODEL_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
     TEXT_FIELD_NUMBER: _ClassVar[int]
@@ -503,6 +503,7 @@ class GenerateRequest(_message.Message):
     PRIORITY_FIELD_NUMBER: _ClassVar[int]
     TIMEOUT_MS_FIELD_NUMBER: _ClassVar[int]
     AUDIO_FIELD_NUMBER: _ClassVar[int]
+    RELEVANCE_FIELD_NUMBER: _ClassVar[int]
     model: str
     version: str
     text: str
@@ -521,7 +522,40 @@ class GenerateRequest(_message.Message):
     priority: int
     timeout_ms: int
     audio: bytes
-    def __init__(self, model: _Optional[str] = ..., version: _Optional[str] = ..., text: _Optional[str] = ..., truncate: bool = ..., start: _Optional[str] = ..., max_tokens: _Optional[int] = ..., num_beams: _Optional[int] = ..., num_results: _Optional[int] = ..., length_penalty: _Optional[float] = ..., sampling: _Optional[_Union[Sampling, _Mapping]] = ..., stop: _Optional[_Iterable[str]] = ..., target: _Optional[str] = ..., alternatives: _Optional[int] = ..., cross_attention: _Optional[_Union[_types_pb2.AttentionRequest, _Mapping]] = ..., self_attention: _Optional[_Union[_types_pb2.AttentionRequest, _Mapping]] = ..., priority: _Optional[int] = ..., timeout_ms: _Optional[int] = ..., audio: _Optional[bytes] = ...) -> None: ...
+    relevance: GenerationRelevanceRequest
+    def __init__(self, model: _Optional[str] = ..., version: _Optional[str] = ..., text: _Optional[str] = ..., truncate: bool = ..., start: _Optional[str] = ..., max_tokens: _Optional[int] = ..., num_beams: _Optional[int] = ..., num_results: _Optional[int] = ..., length_penalty: _Optional[float] = ..., sampling: _Optional[_Union[Sampling, _Mapping]] = ..., stop: _Optional[_Iterable[str]] = ..., target: _Optional[str] = ..., alternatives: _Optional[int] = ..., cross_attention: _Optional[_Union[_types_pb2.AttentionRequest, _Mapping]] = ..., self_attention: _Optional[_Union[_types_pb2.AttentionRequest, _Mapping]] = ..., priority: _Optional[int] = ..., timeout_ms: _Optional[int] = ..., audio: _Optional[bytes] = ..., relevance: _Optional[_Union[GenerationRelevanceRequest, _Mapping]] = ...) -> None: ...
+
+class GenerationRelevanceRequest(_message.Message):
+    __slots__ = ("tokens",)
+    TOKENS_FIELD_NUMBER: _ClassVar[int]
+    tokens: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, tokens: _Optional[_Iterable[int]] = ...) -> None: ...
+
+class GenerationRelevance(_message.Message):
+    __slots__ = ("tokens", "source", "target", "target_tokens", "num_start_tokens", "rest", "score", "error", "relative_error", "labels", "source_words")
+    TOKENS_FIELD_NUMBER: _ClassVar[int]
+    SOURCE_FIELD_NUMBER: _ClassVar[int]
+    TARGET_FIELD_NUMBER: _ClassVar[int]
+    TARGET_TOKENS_FIELD_NUMBER: _ClassVar[int]
+    NUM_START_TOKENS_FIELD_NUMBER: _ClassVar[int]
+    REST_FIELD_NUMBER: _ClassVar[int]
+    SCORE_FIELD_NUMBER: _ClassVar[int]
+    ERROR_FIELD_NUMBER: _ClassVar[int]
+    RELATIVE_ERROR_FIELD_NUMBER: _ClassVar[int]
+    LABELS_FIELD_NUMBER: _ClassVar[int]
+    SOURCE_WORDS_FIELD_NUMBER: _ClassVar[int]
+    tokens: _containers.RepeatedScalarFieldContainer[int]
+    source: _types_pb2.Tensor
+    target: _types_pb2.Tensor
+    target_tokens: _containers.RepeatedScalarFieldContainer[str]
+    num_start_tokens: int
+    rest: _containers.RepeatedScalarFieldContainer[float]
+    score: _containers.RepeatedScalarFieldContainer[float]
+    error: _containers.RepeatedScalarFieldContainer[float]
+    relative_error: _containers.RepeatedScalarFieldContainer[float]
+    labels: _containers.RepeatedScalarFieldContainer[str]
+    source_words: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, tokens: _Optional[_Iterable[int]] = ..., source: _Optional[_Union[_types_pb2.Tensor, _Mapping]] = ..., target: _Optional[_Union[_types_pb2.Tensor, _Mapping]] = ..., target_tokens: _Optional[_Iterable[str]] = ..., num_start_tokens: _Optional[int] = ..., rest: _Optional[_Iterable[float]] = ..., score: _Optional[_Iterable[float]] = ..., error: _Optional[_Iterable[float]] = ..., relative_error: _Optional[_Iterable[float]] = ..., labels: _Optional[_Iterable[str]] = ..., source_words: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class Sampling(_message.Message):
     __slots__ = ("temperature", "top_k", "top_p", "seed")
@@ -596,28 +630,32 @@ class GeneratedText(_message.Message):
     def __init__(self, text: _Optional[str] = ..., log_probability: _Optional[float] = ..., finish_reason: _Optional[_Union[FinishReason, str]] = ..., tokens: _Optional[_Iterable[_Union[GeneratedToken, _Mapping]]] = ...) -> None: ...
 
 class GenerationEnd(_message.Message):
-    __slots__ = ("results", "timings", "start")
+    __slots__ = ("results", "timings", "start", "relevance")
     RESULTS_FIELD_NUMBER: _ClassVar[int]
     TIMINGS_FIELD_NUMBER: _ClassVar[int]
     START_FIELD_NUMBER: _ClassVar[int]
+    RELEVANCE_FIELD_NUMBER: _ClassVar[int]
     results: _containers.RepeatedCompositeFieldContainer[GeneratedText]
     timings: GenerationTimings
     start: str
-    def __init__(self, results: _Optional[_Iterable[_Union[GeneratedText, _Mapping]]] = ..., timings: _Optional[_Union[GenerationTimings, _Mapping]] = ..., start: _Optional[str] = ...) -> None: ...
+    relevance: GenerationRelevance
+    def __init__(self, results: _Optional[_Iterable[_Union[GeneratedText, _Mapping]]] = ..., timings: _Optional[_Union[GenerationTimings, _Mapping]] = ..., start: _Optional[str] = ..., relevance: _Optional[_Union[GenerationRelevance, _Mapping]] = ...) -> None: ...
 
 class GenerationTimings(_message.Message):
-    __slots__ = ("decode_ns", "encode_ns", "first_token_ns", "total_ns", "steps")
+    __slots__ = ("decode_ns", "encode_ns", "first_token_ns", "total_ns", "steps", "explain_ns")
     DECODE_NS_FIELD_NUMBER: _ClassVar[int]
     ENCODE_NS_FIELD_NUMBER: _ClassVar[int]
     FIRST_TOKEN_NS_FIELD_NUMBER: _ClassVar[int]
     TOTAL_NS_FIELD_NUMBER: _ClassVar[int]
     STEPS_FIELD_NUMBER: _ClassVar[int]
+    EXPLAIN_NS_FIELD_NUMBER: _ClassVar[int]
     decode_ns: int
     encode_ns: int
     first_token_ns: int
     total_ns: int
     steps: int
-    def __init__(self, decode_ns: _Optional[int] = ..., encode_ns: _Optional[int] = ..., first_token_ns: _Optional[int] = ..., total_ns: _Optional[int] = ..., steps: _Optional[int] = ...) -> None: ...
+    explain_ns: int
+    def __init__(self, decode_ns: _Optional[int] = ..., encode_ns: _Optional[int] = ..., first_token_ns: _Optional[int] = ..., total_ns: _Optional[int] = ..., steps: _Optional[int] = ..., explain_ns: _Optional[int] = ...) -> None: ...
 
 class GenerateTextResponse(_message.Message):
     __slots__ = ("start", "end")

@@ -88,6 +88,7 @@ def _describe_one(model: LoadedModel, max_batch_size: int, max_inputs: int, devi
         described.patches.CopyFrom(describe_patches(contract.patches))
     if contract.generation:
         described.generation.CopyFrom(_describe_generation(contract.generation))
+        described.generation.can_explain = contract.explains_tokens
     described.can_explain = contract.explains_labels
     described.relevance_methods.extend(METHODS[method] for method in contract.label_methods)
     described.can_explain_layers = contract.label_layers is not None

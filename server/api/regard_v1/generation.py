@@ -26,6 +26,7 @@ from server.generation.request import (
 from server.generation.validation import check_answer_size
 from server.inference.sound import SoundLength
 from server.inference.workers import Workers
+from server.relevance.tokens import TokenRelevances
 from server.repository.loading import LoadedModel
 
 _KINDS: dict[AttentionKind, pb.AttentionKind] = {"cross": KINDS["cross"], "self": KINDS["causal"]}
@@ -43,7 +44,7 @@ def read_generation(message: api.GenerateRequest, model: LoadedModel, context: R
 
     Raises:
         InvalidInput: A list is too long, or a value none of its enumeration.
-        PermissionDenied: The caller may not see attention, which is asked for.
+        PermissionDenied: The caller may not see attention or relevance, which is asked for.
     """
     check_count("stop", len(message.stop), MAX_TENSORS)
     return GenerationRequest(
@@ -65,6 +66,7 @@ def read_generation(message: api.GenerateRequest, model: LoadedModel, context: R
             if _is_wanted(message, field, context)
         },
         audio=message.audio or None,
+        relevance=tuple(message.relevance.tokens) if _is_wanted(message, "relevance", context) else None,
     )
 
 
@@ -144,13 +146,13 @@ def _write_event(
 
 
 def _write_start(found: GenerationStart, request: GenerationRequest, message: api.GenerationStart) -> None:
-    """Say who answers, and what was read where attention to it is wanted."""
+    """Say who answers, and what was read where attention to it, or its relevance, is wanted."""
     message.model, message.version = request.model.name, request.model.version
     if isinstance(found.source, SoundLength):
         message.sound.CopyFrom(describe_sound(found.source, request.model))
         return
     message.truncated = found.source.truncated
-    if request.attention:
+    if request.attention or request.relevance is not None:
         message.source.CopyFrom(describe_tokens(found.source))
 
 
@@ -182,8 +184,28 @@ def _write_end(found: GenerationEnd, request: GenerationRequest, message: api.Ge
             first_token_ns=timings.first_token_ns,
             total_ns=timings.total_ns,
             steps=timings.steps,
+            explain_ns=timings.explain_ns,
         )
     )
+    if found.relevance:
+        _write_relevance(found.relevance, request.model, message.relevance)
+
+
+def _write_relevance(found: TokenRelevances, model: LoadedModel, message: api.GenerationRelevance) -> None:
+    """Write why tokens were written, and how they and those that were read are spelt."""
+    writer = model.writer
+    assert writer is not None  # noqa: S101 -- it has written
+    message.tokens.extend(found.chosen)
+    message.labels.extend(map(writer.spell, found.tokens))
+    message.target_tokens.extend(map(writer.spell, found.read))
+    message.num_start_tokens = found.num_start
+    message.source_words.extend(found.words)
+    write_tensor(found.source, message.source)
+    write_tensor(found.target, message.target)
+    message.rest.extend(found.rest.tolist())
+    message.score.extend(found.score.tolist())
+    message.error.extend(one.error for one in found.completeness)
+    message.relative_error.extend(one.relative_error for one in found.completeness)
 
 
 def _write_tokens(result: GeneratedText, model: LoadedModel, message: api.GeneratedText) -> None:

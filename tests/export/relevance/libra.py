@@ -13,12 +13,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from model.encoder_decoder import EncoderDecoder
+
 
 def _attend(
     query: Tensor, key: Tensor, value: Tensor, attn_mask: Tensor | None = None, *, is_causal: bool = False
 ) -> Tensor:
-    assert not is_causal
     scores = query @ key.transpose(-2, -1) / math.sqrt(query.shape[-1])
+    if is_causal:
+        attn_mask = torch.ones(scores.shape[-2:], dtype=torch.bool).tril()
     if attn_mask is not None:
         scores = scores.masked_fill(~attn_mask, -math.inf) if attn_mask.dtype == torch.bool else scores + attn_mask
     return scores.softmax(-1).detach() @ value
@@ -67,11 +70,9 @@ def holding() -> Iterator[None]:
         yield
 
 
-Run = tuple[dict[str, Tensor], list[Tensor], list[tuple[Tensor, Tensor]]]
-
-
-def _run(network: Any, feed: tuple[Tensor, ...]) -> Run:
-    """Outputs, hidden states, and the biases of norms and linear layers with what each was added to."""
+@contextmanager
+def _keeping(network: Any) -> Iterator[list[tuple[Tensor, Tensor]]]:
+    """Note each bias that is added, and what it was added to."""
     added: list[tuple[Tensor, Tensor]] = []
 
     def keep(module: Any, _given: Any, made: Tensor) -> None:
@@ -80,11 +81,19 @@ def _run(network: Any, feed: tuple[Tensor, ...]) -> Run:
 
     hooks = [one.register_forward_hook(keep) for one in network.modules() if isinstance(one, nn.Linear | nn.LayerNorm)]
     try:
-        with holding():
-            outputs, states = network.show_states(*feed)
+        yield added
     finally:
         for hook in hooks:
             hook.remove()
+
+
+Run = tuple[dict[str, Tensor], list[Tensor], list[tuple[Tensor, Tensor]]]
+
+
+def _run(network: Any, feed: tuple[Tensor, ...]) -> Run:
+    """Outputs, hidden states, and the biases of norms and linear layers with what each was added to."""
+    with _keeping(network) as added, holding():
+        outputs, states = network.show_states(*feed)
     return outputs, states, [pair for pair in added if pair[1] is not states[0]]  # the embeddings' own norm is before
 
 
@@ -132,3 +141,31 @@ def explain_layers(
             if gradient is not None and earlier is None:
                 behind[:, depth] += (gradient * bias).flatten(1).sum(1)
     return held.detach(), behind.detach()
+
+
+def explain_tokens(
+    network: EncoderDecoder, source_ids: Tensor, mask: Tensor, target_ids: Tensor, lengths: Tensor, tokens: Tensor
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Explain the logit of int64 [B] tokens behind the first int64 [B] of the target.
+
+    Returns:
+        The relevance of each position of the source [B, S] and of the target [B, T], what belongs to none, and the
+        logit, each [B]; T is not S, by which they are told apart.
+    """
+    with _keeping(network) as added, holding(), torch.enable_grad():
+        read = network.embed_source(source_ids).requires_grad_()
+        written = network.embed_target(target_ids, None).requires_grad_()
+        hidden, _, _ = network.encoder(read, mask.bool())
+        decoded = network.decoder(written, network.decoder.read_source(hidden), mask.bool())
+        logits = network.logits(decoded.hidden)[torch.arange(len(tokens)), lengths - 1, tokens]
+    values = [read, written, *(made for _, made in added)]
+    gradients = torch.autograd.grad(logits.sum(), values, allow_unused=True)
+    positions = [(one * gradient).sum(-1) for one, gradient in zip((read, written), gradients[:2], strict=True)]
+    for (bias, _), gradient in zip(added, gradients[2:], strict=True):
+        if gradient is not None:
+            share = (gradient * bias).sum(-1)
+            place = [one.shape for one in positions].index(share.shape)
+            positions[place] = positions[place] + share
+    rest = torch.zeros(len(tokens)) if network.output_bias is None else network.output_bias[tokens]
+    source, target = (one.detach() for one in positions)
+    return source, target, rest, logits.detach()
