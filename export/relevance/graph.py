@@ -118,11 +118,12 @@ def add_relevance(
             positions = times_gradient(reverse, embedded, reverse.source)
         case "genatt":
             found, rows = find_weights(view, output, attention, embedded), read_rows(view, output)
+            places = rows.places if found[-1] in rows.made else ""
             found = [rows.of(one) for one in found]
             reverse = Reverse(_sorted(view, folder), "gradient", found[0])
             chosen = _choose_weights(reverse, output, weights)
             reverse.walk(output, chosen, RULES)
-            positions = weigh_attention(reverse, found, rows.places)
+            positions = weigh_attention(reverse, found, places)
         case "legrad":
             found = find_weights(view, output, attention, embedded)
             scores = repeat_head(view, output, found)

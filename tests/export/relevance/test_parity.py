@@ -76,7 +76,7 @@ CLASSIFIERS = {
     "modernbert, mean": Case(
         Family(
             "modernbert",
-            FAMILIES["modernbert, text classifier"].config | {"classifier_pooling": "mean", "local_attention": 4},
+            FAMILIES["modernbert, text classifier"].config | {"classifier_pooling": "mean", "local_attention": 6},
             task="SequenceClassification",
         ),
         "model.layers",
@@ -189,13 +189,15 @@ def by_autograd(case: Case, one: Exported) -> Network:
     return Network(lambda: one.network(**one.tensors()).logits, layers, depth)
 
 
-def assert_equal(found: Floats, expected: Floats | Tensor) -> None:
+def assert_equal(found: Floats, expected: Floats | Tensor, tolerance: float = _TOLERANCE) -> None:
     """Within a share of the largest, which is not nothing."""
     largest = float(np.abs(np.asarray(expected)).max())
     assert largest > 1e-4
-    np.testing.assert_allclose(found, np.asarray(expected), rtol=0, atol=_TOLERANCE * largest)
+    np.testing.assert_allclose(found, np.asarray(expected), rtol=0, atol=tolerance * largest)
 
 
+# Of Nemotron's points torch in float32 is itself 2.1e-5 off what it gives in float64; the graph 1.8e-5.
+_STEEP = 5e-5
 PAIRS = [(name, method) for name, case in CLASSIFIERS.items() for method in case.has()]
 
 
@@ -225,7 +227,7 @@ def test_points_of_integrated_gradients_are_those_of_autograd(name: str, exporte
     network, seed = by_autograd(CLASSIFIERS[name], one), torch.from_numpy(weights_like(2))
     expected = torch.stack([network.gradient(seed, float(scale))[0] for scale in scales])
     (found,) = one.explain("gradient", scale=scales)
-    assert_equal(found, expected)
+    assert_equal(found, expected, _STEEP if name == "nemotron" else _TOLERANCE)
 
 
 @pytest.mark.parametrize(("name", "method"), PAIRS)
