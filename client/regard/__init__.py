@@ -50,7 +50,7 @@ if TYPE_CHECKING:
         SoundPositions,
     )
     from regard.hidden_states import HiddenStates, HiddenStatesRequest, LayerHiddenStates
-    from regard.options import AttendOptions, ClassifyOptions, EmbedOptions
+    from regard.options import AttendOptions, ClassifyOptions, EmbedOptions, StudyArguments
     from regard.relevance import Relevance, RelevanceRequest, WordRelevance
     from regard.replicas import replica_options
     from regard.scores import RankedDocument, Ranking, TokenMatches
@@ -103,6 +103,7 @@ __all__ = [
     "Sampling",
     "SimilarityRelevance",
     "SoundPositions",
+    "StudyArguments",
     "TensorSpec",
     "Timings",
     "Token",

@@ -1,11 +1,13 @@
 """Runs a study: inputs go out in order and by parts, and what comes back is kept, so that a run may end at any time."""
 
+import asyncio
 import itertools
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
+from contextlib import ExitStack, aclosing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -21,6 +23,7 @@ from regard.study.rows import has_parquet, write_heads, write_tables
 
 Named = tuple[str, Any]
 """What an input is called, and the input."""
+_Done = TypeVar("_Done")
 
 
 @dataclass(frozen=True)
@@ -60,25 +63,56 @@ class Run:
             InputError: The folder cannot be gone on with, or the inputs are others.
             RegardError: Every further call would fail too; what is there stays, for a run that goes on.
         """
+        with self._writing() as part:
+            for number, name in enumerate(part.known()):
+                part.check_same(number, name, next(inputs, None))
+            advance(len(part))
+            for name, answer in _answers(self._ask, inputs):
+                if part.add(name, answer):
+                    part.write()
+                advance(1)
+        return part.study
+
+    async def run_async(self, inputs: AsyncIterator[Named]) -> Study:
+        """As `run`, with a client for asyncio; files are read and written by a thread.
+
+        Where it is cancelled, what is there is written first.
+        """
+        with ExitStack() as stack:
+            part: _Part = await _to_end(stack.enter_context, self._writing())
+            try:
+                for number, name in enumerate(part.known()):
+                    part.check_same(number, name, await anext(inputs, None))
+                async with aclosing(_answers_async(self._ask, inputs)) as answers:
+                    async for name, answer in answers:
+                        if part.add(name, answer):
+                            await _to_end(part.write)
+            except BaseException as error:
+                await _to_end(stack.__exit__, type(error), error, error.__traceback__)
+                raise
+            await _to_end(stack.close)
+        return part.study
+
+    @contextmanager
+    def _writing(self) -> Iterator["_Part"]:
+        """Open the folder for what comes; at the end write what is there, and where nothing failed what was found."""
         folder = Folder.begin(self.path, self.asked, resume=self.resume)
         try:
-            study = Study.of(folder, self.examples)
-            rest = _rest(folder, inputs)
-            part = _Part(folder, study, self._writes_tables)
-            advance(study.num_inputs + len(part.names))
-            options = {"model": self.model.name, "version": self.model.version, "attention": self._request}
-            options |= {} if self.kind == "images" else {"truncate": self.truncate}
+            part = _Part(folder, Study.of(folder, self.examples), self._writes_tables)
             try:
-                for name, answer in _answers(self.client, self.model, self.kind, rest, options):
-                    part.add(name, answer)
-                    advance(1)
+                yield part
             finally:
                 part.write()
-            write_heads(study)
-            write_report(study)
+            write_heads(part.study)
+            write_report(part.study)
         finally:
             folder.close()
-        return study
+
+    def _ask(self, inputs: Any) -> Any:
+        """Return an iterator of answers, asynchronous where the client is."""
+        options = {"model": self.model.name, "version": self.model.version, "attention": self._request}
+        options |= {} if self.kind == "images" else {"truncate": self.truncate}
+        return how_to_ask(self.client, self.model, self.kind)(**{self.kind: inputs}, **options)
 
     @property
     def asked(self) -> dict[str, Any]:
@@ -98,24 +132,8 @@ class Run:
         return has_parquet() if self.tables is None else self.tables
 
 
-def _rest(folder: Folder, inputs: Iterator[Named]) -> Iterator[Named]:
-    """Skip inputs that are there.
-
-    Raises:
-        InputError: They are others.
-    """
-    for number, name in enumerate(folder.names()):
-        found = next(inputs, None)
-        if found is None or found[0] != name:
-            got = "nothing" if found is None else repr(found[0][:60])
-            raise InputError(f"{folder.path}, input {number}: {name[:60]!r}; got {got}: resuming wants the same inputs")
-    return inputs
-
-
-def _answers(
-    client: Any, model: Model, kind: str, inputs: Iterator[Named], options: Mapping[str, Any]
-) -> Iterator[tuple[str, Any]]:
-    """Yield each input's name and its attention or error, in order."""
+def _answers(ask: Callable[..., Any], inputs: Iterator[Named]) -> Iterator[tuple[str, Any]]:
+    """Yield each input's name and its attention or error, in order; of none, nothing is asked."""
     first = next(inputs, None)
     if first is None:
         return
@@ -126,22 +144,70 @@ def _answers(
             waiting.append(name)
             yield value
 
-    ask = how_to_ask(client, model, kind)
-    for answer in ask(**{kind: values()}, **options):
+    for answer in ask(values()):
         yield waiting.popleft(), answer
+
+
+async def _answers_async(ask: Callable[..., Any], inputs: AsyncIterator[Named]) -> AsyncGenerator[tuple[str, Any]]:
+    """As `_answers`, for asyncio."""
+    first = await anext(inputs, None)
+    if first is None:
+        return
+    waiting = deque[str]()
+
+    async def values() -> AsyncIterator[Any]:
+        waiting.append(first[0])
+        yield first[1]
+        async for name, value in inputs:
+            waiting.append(name)
+            yield value
+
+    async with aclosing(ask(values())) as answers:
+        async for answer in answers:
+            yield waiting.popleft(), answer
+
+
+async def _to_end(function: Callable[..., _Done], *arguments: Any) -> _Done:
+    """Let a thread do what writes files, and wait for its end even where this task is cancelled."""
+    doing = asyncio.ensure_future(asyncio.to_thread(function, *arguments))
+    try:
+        return await asyncio.shield(doing)
+    except asyncio.CancelledError:
+        await asyncio.wait([doing])
+        raise
 
 
 class _Part:
     """The inputs of a part that is not full yet."""
 
     def __init__(self, folder: Folder, study: Study, tables: bool) -> None:
-        self._folder, self._study, self._tables = folder, study, tables
+        self._folder, self.study, self._tables = folder, study, tables
         self.names, self._errors, values = folder.take_last()
         self._values = [*values]
         self._written = len(self.names)
 
-    def add(self, name: str, answer: Any) -> None:
-        """Keep an answer, and write the part when it is full."""
+    def __len__(self) -> int:
+        """How many inputs are there, those of earlier parts included."""
+        return self._folder.count + len(self.names)
+
+    def known(self) -> Iterator[str]:
+        """Yield the names of these."""
+        yield from self._folder.names()
+        yield from self.names
+
+    def check_same(self, number: int, name: str, found: Named | None) -> None:
+        """Compare the name of an input that is there with what was given again.
+
+        Raises:
+            InputError: It is another.
+        """
+        if found is None or found[0] != name:
+            got = "nothing" if found is None else repr(found[0][:60])
+            where = f"{self._folder.path}, input {number}"
+            raise InputError(f"{where}: {name[:60]!r}; got {got}: resuming wants the same inputs")
+
+    def add(self, name: str, answer: Any) -> bool:
+        """Keep an answer; returns whether the part is full, and to be written."""
         shape = self._folder.shape
         if isinstance(answer, RegardError):
             self._errors[len(self.names)] = str(answer)
@@ -149,8 +215,7 @@ class _Part:
         else:
             self._values.append(numbers_of(attention_of(answer), shape))
         self.names.append(name)
-        if len(self.names) == PART_INPUTS:
-            self.write()
+        return len(self.names) == PART_INPUTS
 
     def write(self) -> None:
         """Write what is there."""
@@ -160,5 +225,5 @@ class _Part:
         self._folder.add(self.names, self._errors, values)
         if self._tables:
             write_tables(self._folder)
-        self._study.add(values[self._written :])
+        self.study.add(values[self._written :])
         self.names, self._errors, self._values, self._written = [], {}, [], 0

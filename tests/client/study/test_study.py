@@ -278,10 +278,10 @@ def test_a_study_goes_on_with_the_same_inputs_and_options_alone(client: Client, 
 
 def test_pairs_and_bytes_are_known_by_what_they_are() -> None:
     """Their places alone would let a study go on with others, or compare others one by one."""
-    pairs = study_calls._named("pairs", iter([("a", "b"), ["c", "d"], ("e", 7)]))
-    assert [name for name, _ in pairs] == ["a · b", "c · d", "pairs[2]"]
-    photos = study_calls._named("images", iter([b"one", Path("a.png"), b"other"]))
-    assert [name for name, _ in photos] == ["images[0] 7692c3ad3540bb80", "a.png", "images[2] d9298a10d1b07358"]
+    pairs = [study_calls._name("pairs", *one) for one in enumerate([("a", "b"), ["c", "d"], ("e", 7)])]
+    assert pairs == ["a · b", "c · d", "pairs[2]"]
+    photos = [study_calls._name("images", *one) for one in enumerate([b"one", Path("a.png"), b"other"])]
+    assert photos == ["images[0] 7692c3ad3540bb80", "a.png", "images[2] d9298a10d1b07358"]
 
 
 def test_one_run_at_a_time_writes_a_folder(client: Client, studied: Study) -> None:
