@@ -95,6 +95,7 @@ class StudyArguments(TypedDict, total=False):
         truncate: Cut texts that have more tokens than the model takes; else they have errors.
         examples: How many inputs are kept that excite a head most, of each head and statistic; 8 unless said.
         resume: Go on with what the folder holds, which must be of the same inputs and options.
+        retry_errors: Ask again for the inputs there that have errors, then go on likewise.
     """
 
     model: str
@@ -110,3 +111,4 @@ class StudyArguments(TypedDict, total=False):
     truncate: bool
     examples: int
     resume: bool
+    retry_errors: bool

@@ -99,6 +99,7 @@ def _prepared(
     truncate: bool = False,
     examples: int = 8,
     resume: bool = False,
+    retry_errors: bool = False,
 ) -> tuple[rpc.GetModelRequest, Callable[[Any, rpc.GetModelResponse], "Run"]]:
     """Check all that can be before the model is known; returns what asks for that, and what makes a run of the answer.
 
@@ -120,11 +121,11 @@ def _prepared(
         tuple(checks.items("boxes", boxes, "left, top, right and bottom of each")),
     )
     goes_on, cuts = checks.flag("resume", resume), checks.flag("truncate", truncate)
-    kept = checks.integer("examples", examples, 0, 1000)
+    kept, retries = checks.integer("examples", examples, 0, 1000), checks.flag("retry_errors", retry_errors)
 
     def make(client: Any, found: rpc.GetModelResponse) -> Run:
         served = decoding.read_model(found.model).of(modality)
-        return Run(client, served, kind, chosen, Path(folder), goes_on, cuts, kept)
+        return Run(client, served, kind, chosen, Path(folder), goes_on, cuts, kept, retry_errors=retries)
 
     return encoding.get_model_request(model, version), make
 

@@ -13,7 +13,7 @@ import pytest
 from regard import AsyncClient, InvalidArgument, PermissionDenied
 from regard.sources import InputError
 from regard.study import Study, running
-from regard.study.folder import PART_INPUTS
+from regard.study.folder import PART_INPUTS, Folder
 from tests.client.fake import FakeServer
 from tests.client.study.test_study import MINILM, TEXTS, numbers_of
 
@@ -41,6 +41,23 @@ async def test_it_finds_what_the_blocking_one_finds(aio_client: AsyncClient, tmp
     np.testing.assert_allclose(found.moments.mean, numbers_of(TEXTS).mean(axis=0, dtype=np.float64), rtol=1e-6)
     bad = await aio_client.study(tmp_path / "bad", texts=given(["aa", "bad"]), **MINILM)
     assert list(bad.folder.inputs(0)[1]) == [1]
+
+
+async def test_errors_are_asked_for_again_likewise(aio_client: AsyncClient, server: FakeServer, tmp_path: Path) -> None:
+    """They alone, of full parts too."""
+    path = tmp_path / "study"
+    await aio_client.study(path, texts=TEXTS, **MINILM)
+    folder = Folder.open(path)
+    for number in (0, 2):
+        values = numbers_of(TEXTS[number * PART_INPUTS :][:PART_INPUTS])
+        values[7] = np.nan
+        folder.replace(number, {7: "was busy"}, values)
+    server.requests = []
+    await aio_client.study(path, texts=given(TEXTS), **MINILM, retry_errors=True)
+    again = [text for request in server.requests if hasattr(request, "texts") for text in request.texts.items]
+    assert sorted(again) == sorted([TEXTS[7], TEXTS[2 * PART_INPUTS + 7]])
+    assert Study.open(path).folder.num_errors == 0
+    check_whole(path)
 
 
 async def test_pairs_go_out_likewise(aio_client: AsyncClient, server: FakeServer, tmp_path: Path) -> None:
