@@ -28,7 +28,7 @@ from bench.workloads import make_requests
 
 OFF = "off"
 SHARES = {OFF: 0.0, "off, another": 0.0, "0.01": 0.01, "0.1": 0.1}
-SIZES = {"minilm": "128", "fashion": "1x28px"}  # as bench.workloads takes them
+SIZES = {"minilm": "64", "fashion": "1x28px"}  # as bench.workloads takes them
 _LOAD, _CALLERS = 0.5, 32  # of the peak, which so many callers find
 _PERCENTILES = ("p50", "p99")
 
@@ -74,8 +74,8 @@ def main() -> None:
     parser.add_argument("--models", type=Path, default=Path("models"), help="where make demo exported them to")
     parser.add_argument("--model", choices=SIZES, default="minilm", help="minilm by default")
     parser.add_argument("--starts", type=int, default=3, help="of the servers; 3 by default")
-    parser.add_argument("--rounds", type=int, default=6, help="of each start; 6 by default")
-    parser.add_argument("--seconds", type=float, default=2.0, help="of each server's turn in a round; 2 by default")
+    parser.add_argument("--rounds", type=int, default=4, help="of each start; 4 by default")
+    parser.add_argument("--seconds", type=float, default=3.0, help="of each server's turn in a round; 3 by default")
     args = parser.parse_args()
     for name in ("starts", "rounds", "seconds"):
         if not getattr(args, name) > 0:
