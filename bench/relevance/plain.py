@@ -54,10 +54,11 @@ def measure_plain(load: Load, starts: int, rounds: int, seconds: float) -> list[
     ]
 
 
-def in_turn(number: int) -> tuple[str, ...]:
-    """Every order of the kinds comes as often: each is first, and each follows each other."""
-    turned = KINDS[number % 3 :] + KINDS[: number % 3]
-    return turned if number // 3 % 2 else turned[::-1]
+def in_turn(number: int, kinds: tuple[str, ...] = KINDS) -> tuple[str, ...]:
+    """Each kind is first as often as the others; of three, every order comes as often, so each follows each other."""
+    first = number % len(kinds)
+    turned = kinds[first:] + kinds[:first]
+    return turned if number // len(kinds) % 2 else turned[::-1]
 
 
 def check(measured: Measured, what: str) -> Measured:

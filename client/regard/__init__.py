@@ -52,7 +52,7 @@ if TYPE_CHECKING:
         TokenRelevance,
     )
     from regard.hidden_states import HiddenStates, HiddenStatesRequest, LayerHiddenStates
-    from regard.options import AttendOptions, ClassifyOptions, EmbedOptions
+    from regard.options import AttendOptions, ClassifyOptions, EmbedOptions, StudyArguments
     from regard.relevance import LayerRelevance, Relevance, RelevanceRequest, WordRelevance
     from regard.replicas import replica_options
     from regard.scores import RankedDocument, Ranking, TokenMatches
@@ -107,6 +107,7 @@ __all__ = [
     "SimilarityRelevance",
     "SoundPositions",
     "SourceWord",
+    "StudyArguments",
     "TensorSpec",
     "Timings",
     "Token",

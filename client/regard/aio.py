@@ -10,7 +10,6 @@ import grpc.aio
 from numpy.typing import NDArray
 
 from regard import decoding, encoding
-from regard.aio_many import AsyncManyCalls
 from regard.alignment import Alignment
 from regard.answers import Classification, Embedding, Model, Prediction, TextRole, VectorFormat, VersionState
 from regard.attention import Attention, AttentionRequest
@@ -22,10 +21,11 @@ from regard.inputs import ImageSource, TextOrImage
 from regard.origin import told
 from regard.relevance import RelevanceRequest
 from regard.scores import Ranking
+from regard.study_calls import AsyncStudyCalls
 from regard.v1 import regard_pb2 as rpc
 
 
-class AsyncClient(AsyncManyCalls, AsyncGenerateCalls):
+class AsyncClient(AsyncStudyCalls, AsyncGenerateCalls):
     """`Client` for asyncio: arguments, answers and errors are the same, and each call is awaited.
 
     Make it inside a running event loop and use it in that loop only; close it by `async with` or `close`.

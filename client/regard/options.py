@@ -1,10 +1,10 @@
-"""What calls of many inputs take besides these."""
+"""What calls of many inputs, and studies, take besides these."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TypedDict
 
 from regard.answers import TextRole, VectorFormat
-from regard.attention import AttentionRequest
+from regard.attention import AttentionRequest, Rectangle, Span, Statistic
 from regard.hidden_states import HiddenStatesRequest
 from regard.relevance import RelevanceRequest
 
@@ -76,3 +76,39 @@ class AttendOptions(ManyOptions, total=False):
     """
 
     prompt: str
+
+
+class StudyArguments(TypedDict, total=False):
+    """What `Client.study` takes besides the folder and the inputs.
+
+    Attributes:
+        model: May be empty where only one is served.
+        version: Empty means the newest.
+        statistics: Which, see `AttentionRequest`; none for all that the model and its inputs have.
+        layers: Which; none for all that have these.
+        value_weighted: Count weights times the lengths of value vectors.
+        contributions: Count the contributions of all heads together, one number a layer.
+        drop_special: Leave special tokens of texts and prefix tokens of images out.
+        cls_only: Only the row of the class token.
+        spans: Of "region" in texts: (start, end) in code points, the same of all.
+        boxes: Of "region" in images: (left, top, right, bottom) in pixels, the same of all.
+        truncate: Cut texts that have more tokens than the model takes; else they have errors.
+        examples: How many inputs are kept that excite a head most, of each head and statistic; 8 unless said.
+        resume: Go on with what the folder holds, which must be of the same inputs and options.
+        retry_errors: Ask again for the inputs there that have errors, then go on likewise.
+    """
+
+    model: str
+    version: str
+    statistics: Iterable[Statistic]
+    layers: Iterable[int]
+    value_weighted: bool
+    contributions: bool
+    drop_special: bool
+    cls_only: bool
+    spans: Iterable[Span]
+    boxes: Iterable[Rectangle]
+    truncate: bool
+    examples: int
+    resume: bool
+    retry_errors: bool

@@ -89,6 +89,9 @@ AgainstOption = Annotated[
     typer.Option(metavar="FOLDER", help="Compare with this study, of other inputs or another version: drift.csv."),
 ]
 ResumeOption = Annotated[bool, typer.Option("--resume", help="Go on after what an interrupted run has written.")]
+RetryOption = Annotated[
+    bool, typer.Option("--retry-errors", help="Ask again for inputs that have errors, then go on as --resume.")
+]
 ExamplesOption = Annotated[
     int, typer.Option(min=0, max=1000, help="How many inputs to name that excite a head most, of each head.")
 ]
@@ -106,6 +109,7 @@ def study(
     model: ModelOption = "",
     truncate: TruncateOption = False,
     resume: ResumeOption = False,
+    retry_errors: RetryOption = False,
     examples: ExamplesOption = EXAMPLES,
     against: AgainstOption = None,
 ) -> None:
@@ -116,7 +120,9 @@ def study(
     first, each = peek(reading.gathering.read(sources))
     chosen = client.model(model) if model else choose(client, first, "attend")
     kind = f"{first.modality}s"
-    run = Run(client, chosen.of(first.modality), kind, options, output, resume, truncate, examples)
+    run = Run(
+        client, chosen.of(first.modality), kind, options, output, resume, truncate, examples, retry_errors=retry_errors
+    )
     if before is not None:
         check_comparable(before, run.asked, output)
     if not has_parquet():

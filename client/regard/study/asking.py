@@ -1,6 +1,6 @@
 """What a study asks of a model, and what it makes of each answer."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -126,11 +126,11 @@ def numbers_of(attention: Attention, shape: tuple[int, int, int]) -> NDArray[np.
     return found
 
 
-def how_to_ask(client: Any, model: Model, kind: str) -> Callable[..., Iterator[Any]]:
+def how_to_ask(client: Any, model: Model, kind: str) -> Callable[..., Any]:
     """Choose the cheapest call that carries attention: many inputs a call where the model classifies or embeds."""
     if model.can_classify:
         return partial(client.classify_many, top_k=1)
-    many: Callable[..., Iterator[Any]] = client.attend_many
+    many: Callable[..., Any] = client.attend_many
     if kind != "pairs" and model.can_embed and not (model.embedding_sparse or model.token_vector_dim):
         many = client.embed_many
     return many

@@ -135,17 +135,26 @@ class Folder:
             errors: Of those that have one, by their number in the part.
             values: float32 [inputs, layer, head, statistic]; NaN where there is none.
         """
-        number, zarr = self.count // PART_INPUTS, self.path / _ZARR
+        self._put(self.count // PART_INPUTS, self.count + len(names), names, errors, values)
+        self.count, self.num_errors = self.count + len(names), self.num_errors + len(errors)
+
+    def replace(self, number: int, errors: Mapping[int, str], values: Floats) -> None:
+        """Write a part again that is there: other errors and numbers of the same inputs; its table is removed."""
+        names, before = self.inputs(number)
+        self._put(number, self.count, names, errors, values)
+        self.num_errors += len(errors) - len(before)
+
+    def _put(self, number: int, count: int, names: Sequence[str], errors: Mapping[int, str], values: Floats) -> None:
+        zarr = self.path / _ZARR
         whole = np.full((PART_INPUTS, *self.shape), np.nan, "<f4")
         whole[: len(names)] = values
         chunk = zarr / "c" / str(number) / "0" / "0" / "0"
         chunk.parent.mkdir(parents=True, exist_ok=True)
         put(chunk, whole.tobytes())
-        put(zarr / "zarr.json", json.dumps(self._described(self.count + len(names))).encode())
+        put(zarr / "zarr.json", json.dumps(self._described(count)).encode())
         (self.path / "tables" / f"{number:06}.parquet").unlink(missing_ok=True)
         inputs = {"names": list(names), "errors": {str(at): error for at, error in errors.items()}}
         put(self._inputs(number), json.dumps(inputs, ensure_ascii=False).encode("utf-8", "surrogatepass"))
-        self.count, self.num_errors = self.count + len(names), self.num_errors + len(errors)
 
     def take_last(self) -> tuple[list[str], dict[int, str], Floats]:
         """Return a last part that is not full, which the next `add` writes again with what follows; else nothing."""

@@ -116,6 +116,50 @@ def test_an_input_with_an_error_does_not_count(client: Client, tmp_path: Path) -
     assert "4 texts, 2 with errors, which do not count" in report_html(found)
 
 
+def test_inputs_that_had_errors_are_asked_for_again(
+    server: FakeServer, client: Client, tmp_path: Path, run: Run
+) -> None:
+    """They alone, in full parts and the last; what is found is as if they had never had any."""
+    (tmp_path / "texts.txt").write_text("\n".join(TEXTS))
+    path, bad = tmp_path / "out", {3, 4, 255, 256, 599}
+    asked = ("study", "--lines", "texts.txt", "--model", "minilm", "--statistic", "entropy", "--statistic", "sink")
+    assert run(*asked, "-o", "out").code == 0
+    folder = Folder.open(path)
+    for number in range(3):
+        values, first = folder.part(number), number * PART_INPUTS
+        errors = {at: "was busy" for at in range(len(values)) if first + at in bad}
+        values[list(errors)] = np.nan
+        folder.replace(number, errors, values)
+    assert Folder.open(path).num_errors == 5
+    server.requests = []
+    assert run(*asked, "-o", "out", "--resume").code == 1
+    assert not [one for one in server.requests if hasattr(one, "texts")]
+    assert run(*asked, "-o", "out", "--resume", "--retry-errors").code == 0
+    again = [text for request in server.requests if hasattr(request, "texts") for text in request.texts.items]
+    assert sorted(again) == sorted(TEXTS[number] for number in bad)
+    found = Study.open(path)
+    assert (found.num_inputs, found.folder.num_errors) == (600, 0)
+    np.testing.assert_array_equal(np.concatenate(list(found.folder.parts())), numbers_of(TEXTS))
+    with (path / "heads.csv").open(newline="") as file:
+        assert {row["count"] for row in csv.DictReader(file)} == {"600"}
+    if (path / "tables").exists():
+        pandas = pytest.importorskip("pandas")
+        assert not pandas.read_parquet(path / "tables")["sink"].isna().any()
+
+
+def test_an_input_that_has_an_error_again_keeps_it(client: Client, tmp_path: Path) -> None:
+    """The new one; the study goes on with what is further there."""
+    path = tmp_path / "study"
+    client.study(path, texts=["aa", "bad"], **MINILM)
+    folder = Folder.open(path)
+    folder.replace(0, {0: "old", 1: "old"}, folder.part(0))
+    found = client.study(path, texts=["aa", "bad", "c"], **MINILM, retry_errors=True)
+    assert list(found.folder.names()) == ["aa", "bad", "c"]
+    ((at, error),) = found.folder.inputs(0)[1].items()
+    assert (at, error.endswith("bad; expected a good one")) == (1, True)
+    assert found.moments.count.max() == 2
+
+
 def test_where_nothing_counts_there_is_no_number(client: Client, tmp_path: Path) -> None:
     """Neither a mean of 0 nor an infinity; of one input there is no deviation."""
     found = client.study(tmp_path / "study", texts=["bad"], **MINILM)
@@ -278,10 +322,10 @@ def test_a_study_goes_on_with_the_same_inputs_and_options_alone(client: Client, 
 
 def test_pairs_and_bytes_are_known_by_what_they_are() -> None:
     """Their places alone would let a study go on with others, or compare others one by one."""
-    pairs = study_calls._named("pairs", iter([("a", "b"), ["c", "d"], ("e", 7)]))
-    assert [name for name, _ in pairs] == ["a · b", "c · d", "pairs[2]"]
-    photos = study_calls._named("images", iter([b"one", Path("a.png"), b"other"]))
-    assert [name for name, _ in photos] == ["images[0] 7692c3ad3540bb80", "a.png", "images[2] d9298a10d1b07358"]
+    pairs = [study_calls._name("pairs", *one) for one in enumerate([("a", "b"), ["c", "d"], ("e", 7)])]
+    assert pairs == ["a · b", "c · d", "pairs[2]"]
+    photos = [study_calls._name("images", *one) for one in enumerate([b"one", Path("a.png"), b"other"])]
+    assert photos == ["images[0] 7692c3ad3540bb80", "a.png", "images[2] d9298a10d1b07358"]
 
 
 def test_a_file_where_a_studys_folder_is_expected_is_refused(tmp_path: Path) -> None:
@@ -485,7 +529,6 @@ def test_a_command_that_the_server_ends_says_how_to_go_on(server: FakeServer, ru
         (("--span", "7"), "'7'; expected START-END"),
         (("--span", "9-7"), "'9-7'; expected START-END"),
         (("--box", "1,2,3"), "'1,2,3'; expected LEFT,TOP,RIGHT,BOTTOM"),
-        (("--retry-errors",), "No such option: --retry-errors"),
         (("--lines", "--column", "text"), "expected no --lines with it"),
         (("--against", "nowhere"), "nowhere: holds no study"),
     ],
