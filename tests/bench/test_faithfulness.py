@@ -30,7 +30,7 @@ from bench.faithfulness.protocols import (
     score,
     step_counts,
 )
-from bench.faithfulness.randomised import randomise
+from bench.faithfulness.randomised import cascade, randomise
 from bench.faithfulness.report import RANDOMISED, Figures, tables, verdict
 from bench.faithfulness.rows import Given, Row, read_images
 from regard import Client
@@ -213,6 +213,33 @@ def test_random_weights_are_the_same_numbers_elsewhere(tmp_path: Path) -> None:
     assert contract.files[WEIGHTS_FILE] == hash_file(tmp_path / "1" / WEIGHTS_FILE)
 
 
+def test_a_cascade_goes_from_the_head_to_the_embedding(tmp_path: Path) -> None:
+    """Each depth shuffles all that the one before did, in the same way, and one layer more; in the end all."""
+    depths = list(cascade(FASHION, read_contract(FASHION / CONTRACT_FILE)))
+    assert [name for name, _ in depths] == ["head", "layer 4", "layer 3", "layer 2", "layer 1", "all"]
+    counts = [len(chosen) for _, chosen in depths if chosen is not None]
+    assert counts == [1, 8, 15, 22, 29]  # of 31: the classifier, 7 of each layer; then patches and positions
+    shuffled = []
+    for name, chosen in [*depths[:2], depths[-1]]:
+        randomise(FASHION, tmp_path / name / "1", chosen)
+        shuffled.append(np.fromfile(tmp_path / name / "1" / WEIGHTS_FILE, dtype=np.float32))
+    before = np.fromfile(FASHION / WEIGHTS_FILE, dtype=np.float32)
+    head, top, whole = (one != before for one in shuffled)
+    ((first, length),) = depths[0][1] or {(0, 0)}
+    assert head[first // 4 : (first + length) // 4].mean() > 0.9
+    assert head.sum() == head[first // 4 : (first + length) // 4].sum()
+    assert head.sum() < top.sum() < whole.sum()
+    np.testing.assert_array_equal(shuffled[0][head], shuffled[1][head])
+    np.testing.assert_array_equal(shuffled[1][top], shuffled[2][top])
+
+
+def test_a_cascade_needs_layers(tmp_path: Path) -> None:
+    """Known from the graph with hidden states."""
+    contract = read_contract(FASHION / CONTRACT_FILE).model_copy(update={"hidden_states": ()})
+    with pytest.raises(ValueError, match=r"fashion: has no hidden\.onnx; --cascade expects"):
+        list(cascade(tmp_path, contract))
+
+
 @pytest.fixture(scope="module")
 def clothing(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """A folder for each class, and the file that tells their labels."""
@@ -248,13 +275,25 @@ def test_a_run_masks_texts() -> None:
     """Of the golden model, whose tokenizer has no mask token by that name."""
     labels = read_contract(TEXT / CONTRACT_FILE).labels
     given = [Given(text, labels[0]) for text in ("a good film , really", "a bad one")]
-    figures = measure(Task(TEXT, given, "remove", 3))
+    figures = measure(Task(TEXT, given, "remove", 3, cascaded=1))
     assert figures.scores["sufficiency"].shape == (len(figures.measures), 2)
     assert "mass_inside" not in figures.scores
     scores: Any = json.loads(json.dumps(figures.to_json()))["scores"]
     assert scores["sufficiency"][DEFAULT]["mean"] == pytest.approx(
         figures.scores["sufficiency"][figures.measures.index(DEFAULT)].mean()
     )
+    assert list(figures.cascade) == ["head", "layer 2", "layer 1", "all"]
+    by_measure = {
+        name: [one[place, 0] for one in figures.cascade.values()] for place, name in enumerate(figures.measures)
+    }
+    assert by_measure["rollout, CLS row"][0] == pytest.approx(1)  # attention does not see the head
+    assert (
+        by_measure["rollout, CLS row"][-1] == figures.scores[RANDOMISED][figures.measures.index("rollout, CLS row"), 0]
+    )
+    assert by_measure[DEFAULT][-1] == figures.scores[RANDOMISED][figures.measures.index(DEFAULT), 0]
+    assert "| measure | head | layer 2 | layer 1 | all |" in list(tables(figures))
+    deeper: Any = json.loads(json.dumps(figures.to_json()))["cascade"]
+    assert deeper["all"][DEFAULT]["mean"] == pytest.approx(by_measure[DEFAULT][-1])
 
 
 def test_a_verdict_names_what_is_not_apart() -> None:
