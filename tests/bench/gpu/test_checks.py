@@ -76,6 +76,17 @@ def test_relevance_is_compared_of_labels_and_of_similarities() -> None:
     assert parity.asked(contract, PLAIN_GRAPH, 3) == {}
 
 
+def test_graphs_of_relevance_are_placed() -> None:
+    """All that the contract names: of labels by each method, of similarities, and of their parts."""
+    contract = next(part.contract for part in WRITING.parts() if part.model == "fashion")
+    found = placement.graphs_of(contract)
+    assert {name for name in contract.files if name.endswith(".onnx")} == set(found)
+    assert {"relevance.onnx", "relevance.genatt.onnx", "similarity.onnx", "parts.onnx"} < set(found)
+    rows = {row.name: row.status for row in placement.check(STAND_IN)}
+    for graph in ("relevance.onnx", "similarity.onnx", "parts.onnx"):
+        assert rows[f"tiny-text/1/{graph}"] == "passed"
+
+
 def test_what_a_model_writes_is_compared_in_both_forms() -> None:
     """The embedded one writes."""
     rows = list(generation.check(WRITING))
