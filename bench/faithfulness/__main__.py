@@ -71,6 +71,8 @@ def main() -> None:
     args = parser.parse_args()
     if (args.images is None) != (args.model is None):
         parser.error("--images and --model go together")
+    if args.masks and args.boxes:
+        parser.error("--masks and --boxes exclude each other")
     if args.quick:
         args.count, args.texts, args.steps, args.text_steps = 12, 6, 5, 5
     if args.cascade < 0:
@@ -128,6 +130,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--images", type=Path, help="folder with a folder of images for each class, as ImageNet's")
     parser.add_argument("--labels", type=Path, help="lines: name of such a folder, a blank, the model's label")
     parser.add_argument("--masks", type=Path, help="the same tree with PNG files that are above 0 on the object")
+    parser.add_argument(
+        "--boxes", type=Path, help="or a CSV file of boxes: file,left,top,right,bottom; file as folder/name"
+    )
     parser.add_argument("--model", help="which of --models these are for")
     parser.add_argument("--out", type=Path, default=Path("build/faithfulness.json"))
     return parser
@@ -135,7 +140,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _tasks(args: argparse.Namespace) -> Iterator[Task]:
     if args.images:
-        given = read_images(args.images, args.labels, args.masks, args.count)
+        given = read_images(args.images, args.labels, args.masks, args.count, args.boxes)
         yield Task(newest(args.models / args.model), given, args.fill, args.steps, args.cascade)
         return
     if args.only != "sentiment":

@@ -271,6 +271,47 @@ def test_a_run_masks_images_and_says_which_measure_is_best(clothing: tuple[Path,
     assert verdict(figures) in printed
 
 
+def test_a_folder_with_boxes_is_measured_by_the_command(
+    clothing: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As of ImageNet: folders, their labels, and where the objects are."""
+    folder, labels = clothing
+    (tmp_path / "boxes.csv").write_text(
+        "file,left,top,right,bottom\n"
+        + "".join(f"{name}/a.png,0,0,28,28\n" for name in ("sandal", "t-shirt-top", "bag"))
+    )
+    out = tmp_path / "out.json"
+    flags = {"--images": folder / "images", "--labels": labels, "--boxes": tmp_path / "boxes.csv", "--out": out}
+    arguments = ["faithfulness", *(str(one) for pair in flags.items() for one in pair), "--steps", "2"]
+    monkeypatch.setattr(sys, "argv", [*arguments, "--model", "fashion", "--models", str(FASHION.parents[1])])
+    main()
+    assert "**fashion: 3 images, " in capsys.readouterr().out
+    ((found,),) = (json.loads(out.read_text()),)
+    assert found["scores"]["mass_inside"][DEFAULT]["mean"] == pytest.approx(1)  # the box is the whole image
+    monkeypatch.setattr(sys, "argv", [*sys.argv, "--masks", str(folder / "masks")])
+    with pytest.raises(SystemExit, match="2"):
+        main()
+    assert "--masks and --boxes exclude each other" in capsys.readouterr().err
+
+
+def test_a_box_is_where_the_object_is(clothing: tuple[Path, Path], tmp_path: Path) -> None:
+    """Two of one image are both the object; an image without any has no mask; what is no box is refused."""
+    folder, labels = clothing
+    boxes = tmp_path / "boxes.csv"
+    boxes.write_text("file,left,top,right,bottom\nbag/a.png,1,2,4,8\nbag/a.png,10,0,11,1\n")
+    bag, sandal = read_images(folder / "images", labels, None, 2, boxes)
+    assert bag.mask is not None
+    assert bag.mask.sum() == 3 * 6 + 1
+    assert bag.mask[2:8, 1:4].all()
+    assert sandal.mask is None
+    for line in ("bag/a.png,1,2,1,8", "bag/a.png,1,2,x,8", "bag/a.png,1,2"):
+        boxes.write_text(f"file,left,top,right,bottom\n{line}\n")
+        with pytest.raises(
+            ValueError, match=r"--boxes: line 2 of .*expected file,left,top,right,bottom in the heading"
+        ):
+            read_images(folder / "images", labels, None, 2, boxes)
+
+
 def test_a_run_masks_texts() -> None:
     """Of the golden model, whose tokenizer has no mask token by that name."""
     labels = read_contract(TEXT / CONTRACT_FILE).labels
