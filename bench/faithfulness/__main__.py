@@ -11,7 +11,7 @@ import json
 import tarfile
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +23,7 @@ from artifact.errors import ArtifactError
 from bench.faithfulness.flipping import Filling, flip, masking
 from bench.faithfulness.measures import Maps, ask, methods
 from bench.faithfulness.protocols import localise, rank_correlation, score
-from bench.faithfulness.randomised import randomise
+from bench.faithfulness.randomised import Span, cascade, randomise
 from bench.faithfulness.report import PUBLISHED, RANDOMISED, Figures, tables
 from bench.faithfulness.rows import Given, Row, prepare, read_fashion, read_images, read_texts
 from bench.servers import only, serving_regard
@@ -55,12 +55,14 @@ class Task:
         given: The inputs.
         filling: How parts are masked.
         steps: About how many steps from whole to masked.
+        cascaded: How many inputs are explained again with the weights of ever more layers shuffled.
     """
 
     artifact: Path
     given: Sequence[Given]
     filling: Filling
     steps: int
+    cascaded: int = 0
 
 
 def main() -> None:
@@ -69,8 +71,12 @@ def main() -> None:
     args = parser.parse_args()
     if (args.images is None) != (args.model is None):
         parser.error("--images and --model go together")
+    if args.masks and args.boxes:
+        parser.error("--masks and --boxes exclude each other")
     if args.quick:
         args.count, args.texts, args.steps, args.text_steps = 12, 6, 5, 5
+    if args.cascade < 0:
+        parser.error(f"argument --cascade: {args.cascade}; expected a number of inputs")
     found = []
     try:
         for task in _tasks(args):
@@ -110,11 +116,23 @@ def _parser() -> argparse.ArgumentParser:
         "--text-fill", choices=("mask", "remove"), default="mask", help="what becomes of tokens; mask by default"
     )
     parser.add_argument("--quick", action="store_true", help="few inputs and steps, to see that it runs")
+    parser.add_argument(
+        "--cascade",
+        type=int,
+        nargs="?",
+        const=60,
+        default=0,
+        metavar="INPUTS",
+        help="shuffle weights from the top down, too, a server for each layer; of as many inputs, 60 unless told",
+    )
     parser.add_argument("--data", type=Path, default=Path("/usr/share/datasets/fashion-mnist"), help="of Fashion-MNIST")
     parser.add_argument("--cache", type=Path, default=Path("downloads"), help="where downloads are kept")
     parser.add_argument("--images", type=Path, help="folder with a folder of images for each class, as ImageNet's")
     parser.add_argument("--labels", type=Path, help="lines: name of such a folder, a blank, the model's label")
     parser.add_argument("--masks", type=Path, help="the same tree with PNG files that are above 0 on the object")
+    parser.add_argument(
+        "--boxes", type=Path, help="or a CSV file of boxes: file,left,top,right,bottom; file as folder/name"
+    )
     parser.add_argument("--model", help="which of --models these are for")
     parser.add_argument("--out", type=Path, default=Path("build/faithfulness.json"))
     return parser
@@ -122,16 +140,17 @@ def _parser() -> argparse.ArgumentParser:
 
 def _tasks(args: argparse.Namespace) -> Iterator[Task]:
     if args.images:
-        given = read_images(args.images, args.labels, args.masks, args.count)
-        yield Task(newest(args.models / args.model), given, args.fill, args.steps)
+        given = read_images(args.images, args.labels, args.masks, args.count, args.boxes)
+        yield Task(newest(args.models / args.model), given, args.fill, args.steps, args.cascade)
         return
     if args.only != "sentiment":
-        yield Task(newest(EMBEDDED / "fashion"), read_fashion(args.data, args.count), args.fill, args.steps)
+        given = read_fashion(args.data, args.count)
+        yield Task(newest(EMBEDDED / "fashion"), given, args.fill, args.steps, args.cascade)
     if args.only != "fashion":
         given = read_texts(fetch_file(REVIEWS, args.cache), args.texts)
         with tempfile.TemporaryDirectory() as scratch:
             artifact = with_every_method("sentiment", args.models, args.cache, Path(scratch))
-            yield Task(artifact, given, args.text_fill, args.text_steps)
+            yield Task(artifact, given, args.text_fill, args.text_steps, args.cascade)
 
 
 def with_every_method(name: str, models: Path, cache: Path, scratch: Path) -> Path:
@@ -170,7 +189,8 @@ def measure(task: Task) -> Figures:
         ValueError: An input cannot be masked.
     """
     contract = read_contract(task.artifact / CONTRACT_FILE)
-    with tempfile.TemporaryDirectory() as scratch, _serving(task.artifact.parents[1], contract) as client:
+    depths = list(cascade(task.artifact, contract)) if task.cascaded else []
+    with _serving(task.artifact.parents[1], contract) as client:
         rows = [row for row in prepare(client, contract, task.given) if len(row.parts) > 1]
         maps = ask(client, contract, rows)
         masked = masking(contract, task.artifact, task.filling)
@@ -178,15 +198,28 @@ def measure(task: Task) -> Figures:
             {name: score(one) for name, one in found.items()}
             for found in flip(client, masked, rows, maps, task.steps, _AT_ONCE)
         ]
-        randomise(task.artifact, Path(scratch) / contract.name / task.artifact.name)
-        with _serving(Path(scratch), contract) as other:
-            noise = ask(other, contract, rows, seed=1)
+        noise = _maps_of_noise(task, contract, rows, None)
     for place, row in enumerate(rows):
         for name, by in scores[place].items():
             by[RANDOMISED] = rank_correlation(maps[name][place], noise[name][place])
             if row.inside is not None:
                 by.update(localise(maps[name][place], row.inside))
-    return _figures(contract, rows, maps, scores, task)
+    cascaded = {
+        depth: {
+            name: [rank_correlation(*pair) for pair in zip(maps[name], found, strict=False)]
+            for name, found in _maps_of_noise(task, contract, rows[: task.cascaded], chosen).items()
+        }
+        for depth, chosen in depths
+    }
+    return _figures(contract, rows, maps, scores, cascaded, task)
+
+
+def _maps_of_noise(task: Task, contract: Contract, rows: Sequence[Row], chosen: Set[Span] | None) -> Maps:
+    """Ask for the maps of all measures with weights shuffled: those chosen, or all."""
+    with tempfile.TemporaryDirectory() as scratch:
+        randomise(task.artifact, Path(scratch) / contract.name / task.artifact.name, chosen)
+        with _serving(Path(scratch), contract) as client:
+            return ask(client, contract, rows, seed=1)
 
 
 @contextmanager
@@ -200,7 +233,12 @@ def _serving(models: Path, contract: Contract) -> Iterator[Client]:
 
 
 def _figures(
-    contract: Contract, rows: Sequence[Row], maps: Maps, scores: Sequence[dict[str, dict[str, float]]], task: Task
+    contract: Contract,
+    rows: Sequence[Row],
+    maps: Maps,
+    scores: Sequence[dict[str, dict[str, float]]],
+    cascaded: Mapping[str, Mapping[str, Sequence[float]]],
+    task: Task,
 ) -> Figures:
     names = list(maps)
     protocols = [name for name in scores[0][names[0]] if all(name in row[names[0]] for row in scores)]
@@ -208,7 +246,8 @@ def _figures(
     kind = "images" if contract.image else "texts"
     right = np.mean([row.label == row.truth for row in rows])
     inputs = f"{len(rows):,} {kind}, {100 * right:.0f} % right"
-    return Figures(contract.name, inputs, _SHOWN[task.filling], names, whole)
+    deeper = {depth: np.array([by[name] for name in names]) for depth, by in cascaded.items()}
+    return Figures(contract.name, inputs, _SHOWN[task.filling], names, whole, deeper)
 
 
 if __name__ == "__main__":

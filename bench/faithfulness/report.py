@@ -1,7 +1,7 @@
 """The tables of a run, in Markdown, and its figures for JSON."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -47,6 +47,7 @@ class Figures:
         filling: How parts were masked.
         measures: Their names.
         scores: By protocol: float64 [measure, input].
+        cascade: Rank correlations by depth of the cascading randomisation, likewise; empty where it was not asked for.
     """
 
     model: str
@@ -54,6 +55,7 @@ class Figures:
     filling: str
     measures: Sequence[str]
     scores: Mapping[str, NDArray[np.float64]]
+    cascade: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
 
     def found(self) -> dict[str, dict[str, Interval]]:
         """By protocol and measure: the mean over the inputs, with its interval."""
@@ -61,6 +63,10 @@ class Figures:
             protocol: dict(zip(self.measures, intervals(scores), strict=True))
             for protocol, scores in self.scores.items()
         }
+
+    def cascaded(self) -> dict[str, dict[str, Interval]]:
+        """By depth and measure: the mean rank correlation with the map of the whole network, with its interval."""
+        return {depth: dict(zip(self.measures, intervals(one), strict=True)) for depth, one in self.cascade.items()}
 
     def less(self, protocol: str) -> dict[str, Interval]:
         """By measure: its score less the default's, input by input."""
@@ -75,12 +81,16 @@ class Figures:
         less = {
             protocol: {name: asdict(interval) for name, interval in self.less(protocol).items()} for protocol in found
         }
+        deeper = {
+            depth: {name: asdict(interval) for name, interval in by.items()} for depth, by in self.cascaded().items()
+        }
         return {
             "model": self.model,
             "inputs": self.inputs,
             "masked": self.filling,
             "scores": found,
             f"less_that_of_{DEFAULT}": less,
+            **({"cascade": deeper} if deeper else {}),
         }
 
 
@@ -101,6 +111,13 @@ def tables(figures: Figures) -> Iterator[str]:
             for name in order:
                 if not all(np.isnan(found[one][name].mean) for one in columns):
                     yield f"| {name} | {' | '.join(_shown(found[one][name]) for one in columns)} |"
+    if deeper := figures.cascaded():
+        inputs = next(iter(figures.cascade.values())).shape[1]
+        yield f"\nWeights shuffled from the top down to: rank correlation with the map before, {inputs:,} inputs\n"
+        yield f"| measure | {' | '.join(deeper)} |"
+        yield "|---|" + "---|" * len(deeper)
+        for name in order:
+            yield f"| {name} | {' | '.join(f'{by[name].mean:.2f}' for by in deeper.values())} |"
     yield "\n| by | the best three |\n|---|---|"
     for protocol, higher in HIGHER_IS_BETTER.items():
         best = sorted(figures.measures, key=lambda name: found[protocol][name].mean, reverse=higher)

@@ -1,5 +1,6 @@
 """The inputs that are explained: what is sent, as tensors too, and which parts of it may be masked."""
 
+import csv
 import io
 import tarfile
 from collections.abc import Iterator, Sequence
@@ -84,7 +85,9 @@ def read_texts(archive: Path, count: int) -> list[Given]:
     return [Given(text, SENTIMENT_LABELS[label]) for text, label in held_out[:count]]
 
 
-def read_images(folder: Path, labels: Path | None, masks: Path | None, count: int) -> list[Given]:
+def read_images(
+    folder: Path, labels: Path | None, masks: Path | None, count: int, boxes: Path | None = None
+) -> list[Given]:
     """Images in a folder for each class, as ImageNet's; as many of each class as it takes.
 
     Args:
@@ -92,9 +95,10 @@ def read_images(folder: Path, labels: Path | None, masks: Path | None, count: in
         labels: A line for each class: its folder's name, a blank, the model's label; None where they are the same.
         masks: Has PNG files under the same names; above 0 is the object.
         count: How many images.
+        boxes: In place of masks a CSV file: read_boxes.
 
     Raises:
-        ValueError: There is none, or a folder has no label.
+        ValueError: There is none, a folder has no label, or a line of boxes is none.
     """
     folders = sorted(path for path in folder.iterdir() if path.is_dir())
     named = dict(line.split(None, 1) for line in labels.read_text().splitlines() if line.strip()) if labels else {}
@@ -105,11 +109,44 @@ def read_images(folder: Path, labels: Path | None, masks: Path | None, count: in
     )
     if not files:
         raise ValueError(f"--images: {folder}: expected a folder for each class, with images in it")
+    known = read_boxes(boxes) if boxes else {}
     found = []
     for file in files[:count]:
         mask = masks / file.parent.name / f"{file.stem}.png" if masks else None
         shown = np.asarray(Image.open(mask).convert("L")) if mask and mask.is_file() else None
+        if inside := known.get(f"{file.parent.name}/{file.name}"):
+            with Image.open(file) as image:
+                width, height = image.size
+            shown = np.zeros((height, width), dtype=np.uint8)
+            for left, top, right, bottom in inside:
+                shown[top:bottom, left:right] = 1
         found.append(Given(file.read_bytes(), named.get(file.parent.name, file.parent.name).strip(), shown))
+    return found
+
+
+def read_boxes(file: Path) -> dict[str, list[tuple[int, int, int, int]]]:
+    """Boxes around objects: by image, as folder/name, the left, top, right and bottom edge in pixels.
+
+    Args:
+        file: CSV with the columns file, left, top, right, bottom; a line for each box.
+
+    Raises:
+        ValueError: A line has no such box.
+    """
+    found: dict[str, list[tuple[int, int, int, int]]] = {}
+    with file.open(newline="") as lines:
+        reader = csv.DictReader(lines)
+        for line in reader:
+            try:
+                left, top, right, bottom = (int(line[side]) for side in ("left", "top", "right", "bottom"))
+                if not (0 <= left < right and 0 <= top < bottom):
+                    raise ValueError(line)
+                found.setdefault(line["file"], []).append((left, top, right, bottom))
+            except (KeyError, TypeError, ValueError) as error:
+                raise ValueError(
+                    f"--boxes: line {reader.line_num} of {file}: {list(line.values())}; expected "
+                    "file,left,top,right,bottom in the heading and pixels here, left < right and top < bottom"
+                ) from error
     return found
 
 

@@ -30,7 +30,7 @@ from bench.faithfulness.protocols import (
     score,
     step_counts,
 )
-from bench.faithfulness.randomised import randomise
+from bench.faithfulness.randomised import cascade, randomise
 from bench.faithfulness.report import RANDOMISED, Figures, tables, verdict
 from bench.faithfulness.rows import Given, Row, read_images
 from regard import Client
@@ -213,6 +213,33 @@ def test_random_weights_are_the_same_numbers_elsewhere(tmp_path: Path) -> None:
     assert contract.files[WEIGHTS_FILE] == hash_file(tmp_path / "1" / WEIGHTS_FILE)
 
 
+def test_a_cascade_goes_from_the_head_to_the_embedding(tmp_path: Path) -> None:
+    """Each depth shuffles all that the one before did, in the same way, and one layer more; in the end all."""
+    depths = list(cascade(FASHION, read_contract(FASHION / CONTRACT_FILE)))
+    assert [name for name, _ in depths] == ["head", "layer 4", "layer 3", "layer 2", "layer 1", "all"]
+    counts = [len(chosen) for _, chosen in depths if chosen is not None]
+    assert counts == [1, 8, 15, 22, 29]  # of 31: the classifier, 7 of each layer; then patches and positions
+    shuffled = []
+    for name, chosen in [*depths[:2], depths[-1]]:
+        randomise(FASHION, tmp_path / name / "1", chosen)
+        shuffled.append(np.fromfile(tmp_path / name / "1" / WEIGHTS_FILE, dtype=np.float32))
+    before = np.fromfile(FASHION / WEIGHTS_FILE, dtype=np.float32)
+    head, top, whole = (one != before for one in shuffled)
+    ((first, length),) = depths[0][1] or {(0, 0)}
+    assert head[first // 4 : (first + length) // 4].mean() > 0.9
+    assert head.sum() == head[first // 4 : (first + length) // 4].sum()
+    assert head.sum() < top.sum() < whole.sum()
+    np.testing.assert_array_equal(shuffled[0][head], shuffled[1][head])
+    np.testing.assert_array_equal(shuffled[1][top], shuffled[2][top])
+
+
+def test_a_cascade_needs_layers(tmp_path: Path) -> None:
+    """Known from the graph with hidden states."""
+    contract = read_contract(FASHION / CONTRACT_FILE).model_copy(update={"hidden_states": ()})
+    with pytest.raises(ValueError, match=r"fashion: has no hidden\.onnx; --cascade expects"):
+        list(cascade(tmp_path, contract))
+
+
 @pytest.fixture(scope="module")
 def clothing(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """A folder for each class, and the file that tells their labels."""
@@ -244,17 +271,70 @@ def test_a_run_masks_images_and_says_which_measure_is_best(clothing: tuple[Path,
     assert verdict(figures) in printed
 
 
+def test_a_folder_with_boxes_is_measured_by_the_command(
+    clothing: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As of ImageNet: folders, their labels, and where the objects are."""
+    folder, labels = clothing
+    (tmp_path / "boxes.csv").write_text(
+        "file,left,top,right,bottom\n"
+        + "".join(f"{name}/a.png,0,0,28,28\n" for name in ("sandal", "t-shirt-top", "bag"))
+    )
+    out = tmp_path / "out.json"
+    flags = {"--images": folder / "images", "--labels": labels, "--boxes": tmp_path / "boxes.csv", "--out": out}
+    arguments = ["faithfulness", *(str(one) for pair in flags.items() for one in pair), "--steps", "2"]
+    monkeypatch.setattr(sys, "argv", [*arguments, "--model", "fashion", "--models", str(FASHION.parents[1])])
+    main()
+    assert "**fashion: 3 images, " in capsys.readouterr().out
+    ((found,),) = (json.loads(out.read_text()),)
+    assert found["scores"]["mass_inside"][DEFAULT]["mean"] == pytest.approx(1)  # the box is the whole image
+    monkeypatch.setattr(sys, "argv", [*sys.argv, "--masks", str(folder / "masks")])
+    with pytest.raises(SystemExit, match="2"):
+        main()
+    assert "--masks and --boxes exclude each other" in capsys.readouterr().err
+
+
+def test_a_box_is_where_the_object_is(clothing: tuple[Path, Path], tmp_path: Path) -> None:
+    """Two of one image are both the object; an image without any has no mask; what is no box is refused."""
+    folder, labels = clothing
+    boxes = tmp_path / "boxes.csv"
+    boxes.write_text("file,left,top,right,bottom\nbag/a.png,1,2,4,8\nbag/a.png,10,0,11,1\n")
+    bag, sandal = read_images(folder / "images", labels, None, 2, boxes)
+    assert bag.mask is not None
+    assert bag.mask.sum() == 3 * 6 + 1
+    assert bag.mask[2:8, 1:4].all()
+    assert sandal.mask is None
+    for line in ("bag/a.png,1,2,1,8", "bag/a.png,1,2,x,8", "bag/a.png,1,2"):
+        boxes.write_text(f"file,left,top,right,bottom\n{line}\n")
+        with pytest.raises(
+            ValueError, match=r"--boxes: line 2 of .*expected file,left,top,right,bottom in the heading"
+        ):
+            read_images(folder / "images", labels, None, 2, boxes)
+
+
 def test_a_run_masks_texts() -> None:
     """Of the golden model, whose tokenizer has no mask token by that name."""
     labels = read_contract(TEXT / CONTRACT_FILE).labels
     given = [Given(text, labels[0]) for text in ("a good film , really", "a bad one")]
-    figures = measure(Task(TEXT, given, "remove", 3))
+    figures = measure(Task(TEXT, given, "remove", 3, cascaded=1))
     assert figures.scores["sufficiency"].shape == (len(figures.measures), 2)
     assert "mass_inside" not in figures.scores
     scores: Any = json.loads(json.dumps(figures.to_json()))["scores"]
     assert scores["sufficiency"][DEFAULT]["mean"] == pytest.approx(
         figures.scores["sufficiency"][figures.measures.index(DEFAULT)].mean()
     )
+    assert list(figures.cascade) == ["head", "layer 2", "layer 1", "all"]
+    by_measure = {
+        name: [one[place, 0] for one in figures.cascade.values()] for place, name in enumerate(figures.measures)
+    }
+    assert by_measure["rollout, CLS row"][0] == pytest.approx(1)  # attention does not see the head
+    assert (
+        by_measure["rollout, CLS row"][-1] == figures.scores[RANDOMISED][figures.measures.index("rollout, CLS row"), 0]
+    )
+    assert by_measure[DEFAULT][-1] == figures.scores[RANDOMISED][figures.measures.index(DEFAULT), 0]
+    assert "| measure | head | layer 2 | layer 1 | all |" in list(tables(figures))
+    deeper: Any = json.loads(json.dumps(figures.to_json()))["cascade"]
+    assert deeper["all"][DEFAULT]["mean"] == pytest.approx(by_measure[DEFAULT][-1])
 
 
 def test_a_verdict_names_what_is_not_apart() -> None:

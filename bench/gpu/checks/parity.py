@@ -14,13 +14,14 @@ from artifact.contract import (
     SIMILARITY_GRAPH,
     TAPPED_GRAPH,
     Contract,
+    RelevanceContract,
 )
 from artifact.dtypes import Array
 from bench.gpu.engines import make_graph
 from bench.gpu.forms import refused
 from bench.gpu.inputs import apart, make_inputs, on_host
 from bench.gpu.limits import limit_of
-from bench.gpu.rows import Row, at_most, skipped
+from bench.gpu.rows import Row, at_most, failed, skipped
 from bench.gpu.setting import PLAIN_CPU, Part, Setting
 from server.engine.device import Device, with_options
 from server.errors import first_line
@@ -72,6 +73,28 @@ def compare(part: Part, ways: Ways, reference: Part | None, setting: Setting) ->
                 yield at_most(f"{name}{way}", distance, limit)
             else:
                 yield refused(f"{name}{way}", graph, part.contract, distance)
+    for way, (device, limit) in ways.items():
+        yield from complete(part, device, limit, way)
+
+
+def complete(part: Part, device: Device, limit: float, way: str = "") -> Iterator[Row]:
+    """Whether what positions did and the rest make up the score on the device: what lacks, over all that was added."""
+    for graph, why in explaining(part.contract).items():
+        if why.rest is None:
+            continue
+        name, furthest_off = f"{part.name}/{graph}, adds up to the score{way}", 0.0
+        run = _loaded(part.folder / graph, device, part.contract)
+        for seed, (rows, length) in enumerate(_SIZES):
+            inputs = make_inputs(part.contract, rows, length, seed) | asked(part.contract, graph, rows)
+            answer = run(inputs, why.outputs)
+            if isinstance(answer, str):
+                yield failed(name, answer)
+                break
+            added = np.column_stack([answer[why.positions], answer[why.rest]]).astype(np.float64)
+            lacking = np.abs(added.sum(axis=1) - answer[why.score]) / np.abs(added).sum(axis=1)
+            furthest_off = max(furthest_off, float(lacking.max()))
+        else:
+            yield at_most(name, furthest_off, limit)
 
 
 def graphs_of(contract: Contract) -> Iterator[tuple[str, list[str]]]:
@@ -93,6 +116,12 @@ def graphs_of(contract: Contract) -> Iterator[tuple[str, list[str]]]:
         yield PARTS_GRAPH, [*outputs, similar.part]
 
 
+def explaining(contract: Contract) -> dict[str, RelevanceContract]:
+    """The graphs of relevance, by file: of scores by each method, and of similarities."""
+    found = {why.file: why for why in contract.explained}
+    return found | ({SIMILARITY_GRAPH: contract.similarity.relevance} if contract.similarity else {})
+
+
 def asked(contract: Contract, graph: str, rows: int) -> dict[str, Array]:
     """What a graph is asked beside its inputs: why the first number is what it is, or for the first position's part.
 
@@ -100,10 +129,7 @@ def asked(contract: Contract, graph: str, rows: int) -> dict[str, Array]:
     """
     if contract.similarity and graph == PARTS_GRAPH:
         return {contract.similarity.chosen: np.zeros(rows, np.int64)}
-    found = {why.file: why for why in contract.explained}
-    if contract.similarity:
-        found[SIMILARITY_GRAPH] = contract.similarity.relevance
-    if (why := found.get(graph)) is None:
+    if (why := explaining(contract).get(graph)) is None:
         return {}
     columns = next(spec.axes[-1] for spec in contract.outputs if spec.name == why.output)
     return {why.weights: np.tile(np.eye(1, int(columns), dtype=np.float32), (rows, 1))}

@@ -57,8 +57,8 @@ def check(setting: Setting) -> Iterator[Row]:
 
 
 def graphs_of(contract: Contract) -> list[str]:
-    """Names of the graphs that an artifact has."""
-    return [name for name in _ALL if name in contract.files]
+    """Names of the graphs that an artifact has, those of relevance last."""
+    return [name for name in (*_ALL, *contract.explaining_files) if name in contract.files]
 
 
 def placed(name: str, path: Path, device: Device) -> Row:

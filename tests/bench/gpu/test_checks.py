@@ -76,6 +76,34 @@ def test_relevance_is_compared_of_labels_and_of_similarities() -> None:
     assert parity.asked(contract, PLAIN_GRAPH, 3) == {}
 
 
+def test_relevance_adds_up_on_the_device(tmp_path: Path) -> None:
+    """By Libra, of labels and of similarities; what took the score of another does not, and a broken file says why."""
+    part = copied(tmp_path)
+    rows = {row.name: row.status for row in parity.complete(part, STAND_IN.choose(), 1e-4)}
+    names = [f"{part.name}/{graph}, adds up to the score" for graph in ("relevance.onnx", "similarity.onnx")]
+    assert rows == dict.fromkeys(names, "passed")
+    assert set(names) < {row.name for row in parity.check(STAND_IN)}
+    file = part.folder / "relevance.onnx"
+    model = onnx.load(file, load_external_data=False)
+    for node in model.graph.node:
+        node.output[:] = ["summed" if name == "relevance.score" else name for name in node.output]
+    model.graph.node.append(onnx.helper.make_node("Add", ["summed", "summed"], ["relevance.score"]))
+    onnx.save(model, file)
+    (part.folder / "similarity.onnx").write_bytes(b"no graph")
+    assert failures(parity.complete(part, STAND_IN.choose(), 1e-4)) == names
+
+
+def test_graphs_of_relevance_are_placed() -> None:
+    """All that the contract names: of labels by each method, of similarities, and of their parts."""
+    contract = next(part.contract for part in WRITING.parts() if part.model == "fashion")
+    found = placement.graphs_of(contract)
+    assert {name for name in contract.files if name.endswith(".onnx")} == set(found)
+    assert {"relevance.onnx", "relevance.genatt.onnx", "similarity.onnx", "parts.onnx"} < set(found)
+    rows = {row.name: row.status for row in placement.check(STAND_IN)}
+    for graph in ("relevance.onnx", "similarity.onnx", "parts.onnx"):
+        assert rows[f"tiny-text/1/{graph}"] == "passed"
+
+
 def test_what_a_model_writes_is_compared_in_both_forms() -> None:
     """The embedded one writes."""
     rows = list(generation.check(WRITING))

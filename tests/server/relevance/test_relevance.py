@@ -122,6 +122,21 @@ def test_what_integrated_gradients_add_up_to_is_told() -> None:
     assert why.completeness == Completeness(baseline=1.5, error=1.0, relative_error=1 / 10.5)
 
 
+def test_each_label_is_explained_by_its_own_points() -> None:
+    """The rows of a label lie together: its score, the baseline's, and the path's."""
+    wanted = plan(RelevanceRequest(labels=LABELS, method="integrated-gradients", steps=1))
+    positions, score = wanted.outputs
+    found = {
+        positions: np.arange(30, dtype=np.float32).reshape(6, 5),
+        score: np.array([5, 1, 0, 7, 2, 0], dtype=np.float32),
+    }
+    first, second = explain_row(wanted, np.zeros((1, 2), dtype=np.float32), found)
+    assert (first.values.tolist(), first.score) == ([10, 11, 12, 13, 14], 5)
+    assert (second.values.tolist(), second.score) == ([25, 26, 27, 28, 29], 7)
+    assert first.completeness is not None and second.completeness is not None
+    assert (first.completeness.baseline, second.completeness.baseline) == (1, 2)
+
+
 @pytest.mark.parametrize("method", ["gradient", "genatt", "legrad"])
 def test_methods_that_make_up_no_score_say_so(method: RelevanceMethod) -> None:
     """Nothing is made up."""

@@ -43,6 +43,14 @@ def test_parts_take_a_run_for_each_position_and_one_for_none() -> None:
     assert plan(SimilarityRequest(drop_special=True)).positions == (1, 2, 3)
 
 
+def test_sizes_are_those_of_what_is_sent_and_computed() -> None:
+    """Of each row its positions, rest and score, in float32; where some positions are left out, their indices, too."""
+    whole, some = plan(SimilarityRequest(VECTOR)), plan(SimilarityRequest(VECTOR, drop_special=True))
+    assert (whole.index_counts, some.index_counts) == ([5], [6])
+    assert (whole.answer_bytes(2), some.answer_bytes(2)) == (2 * (5 + 2) * 4, 2 * (3 + 2) * 4)
+    assert some.computed_bytes(2) == 2 * (5 + 2) * 4
+
+
 def test_more_runs_than_are_allowed_are_refused() -> None:
     """With the number that it would take."""
     message = "relevance.pairs: 30 tokens or patches in all runs of an input of 5; expected at most 29 "
