@@ -2,14 +2,14 @@
 
 One caller sends calls of eight images. PyTorch has the same cores, the same weights and a batch of eight that is read
 and normalised already, and of a round counts the better of as many threads as cores, and one: threads cost small
-networks more than they bring where others use the cores. Before anything is timed, both must give the same numbers.
+networks more than they bring where others use the cores. It computes no gradients of weights, as the authors' programs
+do. Before anything is timed, both must give the same numbers.
 """
 
 import io
 import os
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -17,16 +17,14 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
+from artifact.contract import CONTRACT_FILE, ImageContract, read_contract
 from bench.relevance.loads import Load, find_methods
 from bench.relevance.ratios import Compared, Target, compare
 from bench.servers import serving_regard
 from model.attention import explained_attention
-from model.checkpoint import load_network
 from model.vit import VisionTransformer
 from regard import Client
-from training.fashion_mnist import normalize
 
-WEIGHTS = Path(__file__).parents[2] / "model" / "weights" / "fashion"
 _Maps = list[NDArray[np.float32]]
 _BATCH, _TOLERANCE = 8, 1e-4
 _FASTER = Target(2, is_most=False)
@@ -64,14 +62,22 @@ def legrad(network: VisionTransformer, pixels: Tensor, label: int) -> Tensor:
 METHODS: dict[str, Explain] = {"legrad": legrad, "genatt": genatt}
 
 
-def read_pixels(image: bytes, rows: int) -> Tensor:
-    """Some rows of one image, as fashion's network takes it: float32 [rows, 1, 28, 28]."""
-    grey = np.array(Image.open(io.BytesIO(image)).convert("L"))
-    return normalize(torch.from_numpy(grey))[None, None].repeat(rows, 1, 1, 1)
+def read_pixels(image: bytes, contract: ImageContract, rows: int) -> Tensor:
+    """Some rows of one image that has the network's size, as it takes it: float32 [rows, C, H, W]."""
+    pixels = np.atleast_3d(np.array(Image.open(io.BytesIO(image)).convert(contract.mode), dtype=np.float32)) / 255
+    mean, std = (np.array(one, dtype=np.float32) for one in (contract.mean, contract.std))
+    normalised = (pixels - mean) / std
+    return torch.from_numpy(normalised.transpose(2, 0, 1))[None].repeat(rows, 1, 1, 1)
 
 
-def measure_eager(load: Load, rounds: int, calls: int) -> tuple[list[Compared], list[str]]:
+def measure_eager(load: Load, network: VisionTransformer, rounds: int, calls: int) -> tuple[list[Compared], list[str]]:
     """Explain eight images a call, so many calls a round, by server and PyTorch in turn.
+
+    Args:
+        load: The artifact, and an image of its network's size.
+        network: What it was made of.
+        rounds: How many.
+        calls: In each.
 
     Returns:
         Figures, and lines that say what is left out.
@@ -79,10 +85,11 @@ def measure_eager(load: Load, rounds: int, calls: int) -> tuple[list[Compared], 
     Raises:
         ValueError: Server and PyTorch do not give the same numbers.
     """
-    network = load_network(WEIGHTS)
-    assert isinstance(network, VisionTransformer)  # noqa: S101 -- it is fashion's
+    contract = read_contract(load.artifact / CONTRACT_FILE).image
+    assert contract is not None  # noqa: S101 -- it takes images
     images = load.inputs["images"] * _BATCH
-    pixels, found = read_pixels(images[0], _BATCH), list[Compared]()
+    network.requires_grad_(requires_grad=False)
+    pixels, found = read_pixels(images[0], contract, _BATCH).requires_grad_(), list[Compared]()
     with serving_regard(load.artifact.parents[1]) as serving, Client(serving.address, timeout=600) as client:
         requests, left_out = find_methods(client, load)
         for method in [method for method in METHODS if method in requests]:
@@ -92,7 +99,7 @@ def measure_eager(load: Load, rounds: int, calls: int) -> tuple[list[Compared], 
                 return [answer.relevance.values for answer in answers if answer.relevance]
 
             def explain(method: str = method) -> _Maps:
-                return list(METHODS[method](network, pixels, 0).numpy())
+                return list(METHODS[method](network, pixels, 0).detach().numpy())
 
             check_equal(ask(), explain(), method)
             rates: tuple[list[float], list[float]] = ([], [])

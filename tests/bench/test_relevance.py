@@ -8,17 +8,20 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from artifact.contract import CONTRACT_FILE, read_contract
 from bench.faithfulness.__main__ import EMBEDDED, newest
 from bench.generator import GeneratorError, Measured
-from bench.relevance.__main__ import main
-from bench.relevance.eager import METHODS, WEIGHTS, check_equal
+from bench.relevance.__main__ import FASHION, main
+from bench.relevance.eager import METHODS, check_equal, read_pixels
 from bench.relevance.loads import find_loads
 from bench.relevance.plain import KINDS, check, in_turn, strip
 from bench.relevance.ratios import Target, compare, interval, table
+from bench.relevance.vit_s14 import with_random_head
 from model.checkpoint import load_network
 from model.vit import VisionTransformer
+from training.fashion_mnist import normalize
 
 MEASURED = Measured(100.0, 1.0, 2.0, 3.0, errors=0, generator_cpus=0.1, answered=50)
 
@@ -91,14 +94,14 @@ def test_an_artifact_without_relevance_is_whole(tmp_path: Path) -> None:
     assert after.outputs == before.outputs
     assert {path.name for path in artifact.iterdir()} == {CONTRACT_FILE, *after.files}
     assert before.files.keys() - after.files.keys() == {
-        f"relevance{method}.onnx" for method in ("", ".genatt", ".gradient", ".legrad")
+        f"relevance{method}.onnx" for method in ("", ".genatt", ".gradient", ".layers", ".legrad")
     }
 
 
 @pytest.mark.parametrize("method", METHODS)
 def test_pytorch_explains_each_row_for_itself(method: str) -> None:
     """Of a batch, as a server does: another image beside one changes nothing."""
-    network = load_network(WEIGHTS)
+    network = load_network(FASHION)
     assert isinstance(network, VisionTransformer)
     pixels = torch.randn(2, 1, 28, 28, generator=torch.Generator().manual_seed(0))
     both = METHODS[method](network, pixels, 3)
@@ -107,6 +110,30 @@ def test_pytorch_explains_each_row_for_itself(method: str) -> None:
     for row in range(2):
         torch.testing.assert_close(METHODS[method](network, pixels[row : row + 1], 3)[0], both[row])
     assert not torch.allclose(METHODS[method](network, pixels, 4), both)
+
+
+def test_a_random_head_reads_the_class_token() -> None:
+    """Of a backbone that is otherwise the same, and the same head each time."""
+    network = load_network(FASHION)
+    assert isinstance(network, VisionTransformer)
+    backbone = VisionTransformer(dataclasses.replace(network.config, num_classes=0)).eval()
+    pixels = torch.randn(1, 1, 28, 28, generator=torch.Generator().manual_seed(0))
+    one, other = with_random_head(backbone), with_random_head(backbone)
+    state = one(pixels)["last_hidden_state"]
+    torch.testing.assert_close(state, backbone(pixels)["last_hidden_state"])
+    assert one.classifier is not None
+    torch.testing.assert_close(one(pixels)["logits"], one.classifier(state[:, 0]))
+    torch.testing.assert_close(one(pixels)["logits"], other(pixels)["logits"])
+
+
+def test_pixels_are_those_that_a_network_was_trained_on() -> None:
+    """By the contract's mean and standard deviation, each row the same."""
+    contract = read_contract(newest(EMBEDDED / "fashion") / CONTRACT_FILE).image
+    assert contract is not None
+    sandal = Path(__file__).parents[2] / "examples" / "clothing" / "sandal.png"
+    read = read_pixels(sandal.read_bytes(), contract, 2)
+    grey = torch.from_numpy(np.array(Image.open(sandal).convert("L")))
+    torch.testing.assert_close(read, normalize(grey)[None, None].repeat(2, 1, 1, 1))
 
 
 def test_numbers_that_differ_are_not_compared_in_speed() -> None:
