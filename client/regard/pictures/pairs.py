@@ -17,12 +17,12 @@ from regard.pictures.style import (
     MARGIN_INCHES,
     SCREEN,
     Style,
+    beside_beyond,
     canvas,
     draw_bar,
     inches_of,
     place,
     scale_inches,
-    scale_label,
     signed_colours,
     whole,
     write_title,
@@ -115,6 +115,6 @@ def draw_matrix(
     axes.tick_params(axis="x", rotation=90)
     for edge in axes.spines.values():
         edge.set_visible(False)
-    label = scale_label(unit, end, style)
+    label = beside_beyond(unit, end)
     draw_bar(drawn_on, (beside + width, top), height, drawn, style, label, beyond=end.beyond, over_photo=False)
     return whole(drawn_on)
