@@ -172,6 +172,6 @@ def test_what_cannot_be_written_is_refused(run: Run, photo: Path, arguments: tup
 
 
 def test_models_says_which_can_generate(run: Run) -> None:
-    """With what else they can."""
+    """With what else they can; and which can say why."""
     line = next(line for line in run("models").out.splitlines() if "g2p" in line)
-    assert "predict, generate" in line
+    assert "predict, generate, explain" in line
