@@ -29,7 +29,7 @@ from regard.console import (
     warn_if_cut,
 )
 from regard.examples import EXAMPLES
-from regard.explaining import WHY_OPTIONS, WhyCommand, WhyOptions, print_why
+from regard.explaining import WHY_OPTIONS, WhyCommand, WhyOptions, named_by_option, print_why
 from regard.flags import takes
 from regard.generating import generate
 from regard.lines import ask_each, read_lines
@@ -128,7 +128,10 @@ def classify(
     (source,) = sources
     given = read_pair(source, pair, as_text=bulk.as_text)
     name = model or (choose_both(client) if labels else choose(client, given, task)).name
-    answer = client.classify(**given.given, model=name, top_k=top_k, truncate=truncate, relevance=why.request, **own)
+    with named_by_option():
+        answer = client.classify(
+            **given.given, model=name, top_k=top_k, truncate=truncate, relevance=why.request, **own
+        )
     warn_if_cut(given, answer)
     if as_json:
         print_json(dataclasses.asdict(answer))

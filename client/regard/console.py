@@ -31,7 +31,12 @@ PairOption = Annotated[
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead.")]
 ResultsOption = Annotated[
     Path | None,
-    typer.Option("-o", "--output", metavar="FILE", help="Write answers there: .jsonl, .npz or .parquet."),
+    typer.Option(
+        "-o",
+        "--output",
+        metavar="FILE",
+        help="Write answers there: .jsonl, .npz or .parquet; of one input with --why a picture: .png, .svg or .pdf.",
+    ),
 ]
 SourcesArgument = Annotated[
     list[str],

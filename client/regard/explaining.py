@@ -1,7 +1,9 @@
 """Why a label, at the command line: the options of `regard classify --why`, what they print and what they draw."""
 
 import math
+import re
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
@@ -24,6 +26,8 @@ from regard.views import Size, Theme
 
 _MOST, _BAR_CELLS, _DIGITS, _MOST_AT_LAYER = 20, 40, 4, 3
 _WHY = "--why"
+_FIELD = re.compile(r"relevance(?:\.(\w+))?(?:\[\d+\])?(?=:)")  # which an error's message begins with
+_OPTIONS = {"label": _WHY, "labels": _WHY, "tokens": _WHY, "top": "--why-top"}
 
 WHY_OPTIONS = {
     "why": typer.Option(
@@ -162,10 +166,13 @@ class WhyOptions:
         Raises:
             InputError: The server did not say why of an answer, and it was asked.
         """
-        for one in answers:
-            if self.is_asked and not isinstance(one, RegardError):
-                explained(one, by_layer=self.by_layer)
-            yield one
+        with named_by_option():
+            for one in answers:
+                if isinstance(one, RegardError):
+                    _name_by_option(one)
+                elif self.is_asked:
+                    explained(one, by_layer=self.by_layer)
+                yield one
 
     def draw(self, output: Path, source: Source, answer: Classification) -> None:
         """Draw it over the photo, or token by token, and write that.
@@ -186,6 +193,27 @@ class WhyOptions:
             drawn = pictures.relevance_text(why, model=answer.model, style=style)
         pictures.save(drawn, output)
         tell_written(output)
+
+
+@contextmanager
+def named_by_option() -> Iterator[None]:
+    """Let errors name the option of the command line, where they name a field of RelevanceRequest.
+
+    Raises:
+        RegardError: That of the call within.
+    """
+    try:
+        yield
+    except RegardError as error:
+        _name_by_option(error)
+        raise
+
+
+def _name_by_option(error: RegardError) -> None:
+    if found := _FIELD.match(error.message):
+        field = found[1] or "why"
+        option = _OPTIONS.get(field, f"--{field.replace('_', '-')}")
+        error.message = f"{option}{error.message[found.end() :]}"
 
 
 def explained(answer: Classification, *, by_layer: bool = False) -> Relevance:
@@ -238,7 +266,7 @@ def layer_table(why: Relevance) -> Table:
     for layer in range(len(why.by_layer.values) if why.by_layer else 0):
         there = why.at_layer(layer)
         held = float(there.values.sum()) + there.unsent
-        most = " · ".join(f"{name} {value:+.3g}" for name, value in strongest(there)[:_MOST_AT_LAYER])
+        most = " · ".join(f"{name} {value:+.3g}" for name, value in strongest(there)[:_MOST_AT_LAYER] if value)
         table.add_row(layer_name(layer), f"{held:+.4f}", f"{there.rest:+.4f}", Text(clean(most)))
     return table
 

@@ -24,6 +24,7 @@ from regard.console import (
     tell_written,
 )
 from regard.explained_tokens import print_token_relevance
+from regard.explaining import named_by_option
 from regard.flags import takes
 from regard.generation import FinishReason, Generated, GeneratedToken, GenerateOptions, Sampling
 from regard.growing import print_alignment, print_rows, token_name, written
@@ -171,7 +172,7 @@ def generate(
     by_step = writing.target is not None or writing.alternatives > 0
     draws, terminal = aligns and align is not False and not (as_json or words), Terminal()
     grows = draws and terminal.is_terminal and not by_step
-    with client.generate(source.text or "" if source else "", **asked) as tokens:
+    with named_by_option(), client.generate(source.text or "" if source else "", **asked) as tokens:
         if grows:
             print_rows(tokens, writer.name, terminal)
         has_streamed = not (grows or as_json or words) and _stream(tokens, by_step=by_step)

@@ -221,7 +221,7 @@ class SourceWord:
     tokens: tuple[int, ...]
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class TokenRelevance:
     """Why tokens were written: what each position did for a token's logit, by Libra; a row for each token.
 
@@ -276,6 +276,10 @@ class TokenRelevance:
         for column, own in enumerate(found.values()):
             sums[:, column] = self.source[:, own].sum(axis=1)
         return words, sums
+
+    def __repr__(self) -> str:
+        within = max(self.relative_error.tolist(), default=0.0)
+        return f"TokenRelevance({' '.join(self.labels)}: of {self.source.shape[1]} positions, within {within:.1g})"
 
 
 @dataclass(frozen=True, eq=False)

@@ -221,7 +221,7 @@ def _can(model: Model) -> str:
         "embed": f"embed ({_sizes(model)})",
         "rank": "rank",
         "attend": "attend",
-        "generate": "generate",
+        "generate": "generate, explain" if model.generation and model.generation.can_explain else "generate",
     }
     of_towers = ["classify (your labels)"] if model.towers else []
     of_towers += ["align"] if model.towers and model.towers.can_align else []

@@ -1,6 +1,7 @@
 """Why tokens were written: how positions are named, and what is said where nothing was explained."""
 
 import dataclasses
+import re
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from tests.client.fake import OF_TOKENS, WORDS
 def test_positions_are_named(client: Client, capsys: pytest.CaptureFixture[str]) -> None:
     """A token that comes twice with its place; a position of a sound by when it begins."""
     found = client.generate_text("cat", model="g2p", relevance=[1])
+    assert re.fullmatch(rf"TokenRelevance\(AE: of {len(WORDS)} positions, within \S+\)", repr(found.relevance))
     assert source_names(found) == WORDS
     twice = tuple(Token(7, text, 0, 0, special=False) for text in "aba")
     assert source_names(dataclasses.replace(found, source=twice)) == ["a (0)", "b", "a (2)"]

@@ -4,10 +4,12 @@ import json
 import re
 from pathlib import Path
 
+import grpc
 import pytest
 from PIL import Image
 from rich.console import Console
 
+from regard import Client, InvalidArgument
 from tests.client.conftest import Run
 from tests.client.fake import WORDS, FakeServer
 
@@ -172,6 +174,17 @@ def test_what_cannot_be_written_is_refused(run: Run, photo: Path, arguments: tup
 
 
 def test_models_says_which_can_generate(run: Run) -> None:
-    """With what else they can."""
+    """With what else they can; and which can say why."""
     line = next(line for line in run("models").out.splitlines() if "g2p" in line)
-    assert "predict, generate" in line
+    assert "predict, generate, explain" in line
+
+
+def test_errors_of_why_name_the_option(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not the request's field."""
+
+    def refuse(*_: object, **__: object) -> None:
+        raise InvalidArgument(grpc.StatusCode.INVALID_ARGUMENT, "relevance.tokens: 2000 tokens; expected fewer")
+
+    monkeypatch.setattr(Client, "generate", refuse)
+    done = run("generate", "g2p", "cat", "--why")
+    assert done.err == "regard: INVALID_ARGUMENT: --why: 2000 tokens; expected fewer\n"

@@ -79,7 +79,21 @@ def test_what_is_never_below_0_has_a_scale_from_0(client: Client) -> None:
     text = dataclasses.replace(text, values=np.abs(text.values), method="legrad", relative_error=None, rest=0.0)
     drawn = pictures.relevance_text(text, model="photos")
     assert drawn.axes[-1].get_xlim() == (0, float(text.values.max()))
-    assert "legrad" in drawn.axes[-1].get_xlabel()
+    assert drawn.axes[-1].get_xlabel() == "legrad"
+    assert texts_of(drawn).count("legrad") == 2  # of the scale and the title
+
+
+def test_logits_are_in_no_units_of_1_n(client: Client) -> None:
+    """Which are those of attention."""
+    style = dataclasses.replace(pictures.SCREEN, scale=pictures.Scale(multiples=True, percentile=60))
+    for drawn in (
+        pictures.relevance_text(of_text(client), model="photos", style=style),
+        pictures.token_matrix(client.generate_text("cat", model="g2p", relevance=True), style=style),
+    ):
+        axes = drawn.axes[-1]
+        told = texts_of(drawn) + axes.get_xlabel() + axes.get_ylabel()
+        assert "60th percentile" in told
+        assert "1/N" not in told
 
 
 @pytest.mark.parametrize("theme", ["dark", "light"])

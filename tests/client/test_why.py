@@ -3,13 +3,16 @@
 import json
 from pathlib import Path
 
+import grpc
 import numpy as np
 import pytest
 
-from regard.console import Terminal
+from regard import InvalidArgument
+from regard.console import PICTURE_SUFFIXES, Terminal
 from regard.explaining import WhyOptions, why_table
 from regard.reasons import in_short
 from regard.relevance import Relevance
+from regard.results import RESULT_SUFFIXES
 from regard.v1 import types_pb2 as pb
 from tests.client.conftest import Run
 from tests.client.fake import RELEVANCE_OF_IMAGE, RELEVANCE_OF_TEXT, FakeServer
@@ -150,7 +153,7 @@ def test_layers_are_printed_below(run: Run, server: FakeServer) -> None:
         ["positions", "added", "behind", "strongest"],
         ["entering", "+1.1250", "+0.3750", "##ting +2 · cats -1.5 · sit +0.5"],
         ["layer", "1", "+0.5625", "+0.9375", "##ting +1 · cats -0.75 · sit +0.25"],
-        ["layer", "2", "+1.1250", "+0.3750", "[CLS] +1.12 · cats +0 · sit +0"],
+        ["layer", "2", "+1.1250", "+0.3750", "[CLS] +1.12"],
     ]
     assert "layer 1" not in run("classify", "cats sitting", "--model", "photos", "--why").out
     done = run("classify", "cats sitting", "--model", "photos", "--why-top", "2", "--by-layer")
@@ -237,6 +240,41 @@ def test_options_that_contradict_each_other_are_refused(
     assert done.code in (1, 2)
     assert told in " ".join(done.err.split())
     assert server.requests == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message", "told"),
+    [
+        (["--why", "owl"], "relevance.label: 'owl'; expected one of cat", "--why: 'owl'; expected one of cat"),
+        (["--why", "a", "--why", "b"], "relevance.labels[1]: 'b'; expected", "--why: 'b'; expected"),
+        (["--why-top", "40"], "relevance.top: 40; expected 0 to 32", "--why-top: 40; expected 0 to 32"),
+        (["--why", "--method", "genatt"], "relevance.method: photos was", "--method: photos was"),
+        (["--why", "--by-layer"], "relevance.by_layer: photos was", "--by-layer: photos was"),
+        (["--why"], "relevance: photos was", "--why: photos was"),
+        (["--why", "model"], "model: 'relevance.label: x'", "model: 'relevance.label: x'"),
+    ],
+)
+@pytest.mark.parametrize("inputs", [("hm",), ("hm", "ha")])
+def test_errors_name_the_option(
+    run: Run, server: FakeServer, inputs: tuple[str, ...], arguments: list[str], message: str, told: str
+) -> None:
+    """As the caller wrote it, not the request's field."""
+    server.error = (grpc.StatusCode.INVALID_ARGUMENT, message)
+    done = run("classify", *inputs, "--model", "photos", *arguments)
+    assert (done.code, done.err) == (1, f"regard: INVALID_ARGUMENT: {told}\n")
+
+
+def test_errors_of_single_inputs_name_the_option() -> None:
+    """Where the others are answered."""
+    error = InvalidArgument(grpc.StatusCode.INVALID_ARGUMENT, "relevance.against: 'owl'; expected another")
+    assert list(WhyOptions(why=("cat",)).checked([error])) == [error]
+    assert str(error) == "INVALID_ARGUMENT: --against: 'owl'; expected another"
+
+
+def test_the_help_names_answers_and_pictures(run: Run) -> None:
+    """Whatever -o may write."""
+    told = run("classify", "--help").out
+    assert [suffix for suffix in (*RESULT_SUFFIXES, *PICTURE_SUFFIXES) if suffix not in told.split("--output")[1]] == []
 
 
 def test_a_server_that_sends_none_is_told(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,16 +12,17 @@ from regard.explained_tokens import source_names, tokens_headline
 from regard.generation import Generated
 from regard.growing import written
 from regard.pictures.lettering import cut, longest_inches, printable
+from regard.pictures.relevance import UNIT
 from regard.pictures.style import (
     MARGIN_INCHES,
     SCREEN,
     Style,
+    beside_beyond,
     canvas,
     draw_bar,
     inches_of,
     place,
     scale_inches,
-    scale_label,
     signed_colours,
     whole,
     write_title,
@@ -31,7 +32,7 @@ from regard.reasons import names, similarity_headline
 from regard.scales import signed_end
 
 _CELL_INCHES, _MOST_INCHES, _NAME_INCHES = 0.34, 9.0, 1.6
-_UNIT, _OF_TOKENS = "apart · similarity · alike", "against · token · for"
+_UNIT = "apart · similarity · alike"
 
 
 def pair_matrix(why: SimilarityRelevance, *, model: str, style: Style = SCREEN, on: SubFigure | None = None) -> Figure:
@@ -80,7 +81,7 @@ def token_matrix(found: Generated, *, style: Style = SCREEN, on: SubFigure | Non
         raise ValueError("a text without relevance; expected that of a request with it")
     tokens = written(found)
     rows = [tokens[place].text for place in why.tokens]
-    return draw_matrix(why.source, rows, source_names(found), tokens_headline(why, found.model), _OF_TOKENS, style, on)
+    return draw_matrix(why.source, rows, source_names(found), tokens_headline(why, found.model), UNIT, style, on)
 
 
 def draw_matrix(
@@ -114,6 +115,6 @@ def draw_matrix(
     axes.tick_params(axis="x", rotation=90)
     for edge in axes.spines.values():
         edge.set_visible(False)
-    label = scale_label(unit, end, style)
+    label = beside_beyond(unit, end)
     draw_bar(drawn_on, (beside + width, top), height, drawn, style, label, beyond=end.beyond, over_photo=False)
     return whole(drawn_on)

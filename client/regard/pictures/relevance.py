@@ -26,13 +26,13 @@ from regard.pictures.style import (
     SCREEN,
     Canvas,
     Style,
+    beside_beyond,
     canvas,
     draw_bar,
     draw_bar_below,
     inches_of,
     place,
     scale_inches,
-    scale_label,
     signed_colours,
     whole,
     write_title,
@@ -225,7 +225,8 @@ def _line_inches(style: Style) -> float:
 
 def _note(why: Relevance, end: End, inches: float, style: Style) -> Title:
     """Say what was added that has no place in the picture, and what lies beyond its scale."""
-    return fit_title(scale_label(unplaced(why) or why.method, end, style), inches - 2 * MARGIN_INCHES, style.small())
+    told = beside_beyond(unplaced(why), end)
+    return fit_title(told, inches - 2 * MARGIN_INCHES, style.small()) if told else Title("", style.small(), 0.0)
 
 
 def _write_note(drawn_on: Canvas, note: Title, top: float, style: Style) -> None:

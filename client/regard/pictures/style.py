@@ -193,11 +193,15 @@ def counted_in(layer: LayerAttention, num_keys: int, asked: AttentionRequest | N
 
 def scale_label(unit: str, end: End | None, style: Style) -> str:
     """Say what the numbers of a scale are, and what lies beyond its end; None where panels have ends of their own."""
-    label = f"{unit}, in units of 1/N" if style.scale.multiples else unit
+    return beside_beyond(f"{unit}, in units of 1/N" if style.scale.multiples else unit, end)
+
+
+def beside_beyond(label: str, end: End | None) -> str:
+    """Put behind a label, which may be empty, what lies beyond a scale's end."""
     if end is None or not end.beyond:
         return label
     which = f"to the {end.percentile:.4g}th percentile" if end.percentile < 100 else f"to {end.value:.2g}"
-    return f"{label}; {which}; largest {end.largest:.2g}"
+    return "; ".join(filter(None, (label, which, f"largest {end.largest:.2g}")))
 
 
 def scale_inches(style: Style) -> float:

@@ -195,7 +195,7 @@ def _drift(drift: Drift) -> str:
         for one in changes[:_CHANGES]
     )
     how = "the same inputs, compared one by one" if drift.is_paired else "other inputs"
-    end = max((abs(one.effect) for one in changes if math.isfinite(one.effect)), default=0.0)
+    end = max((abs(one.effect) for one in changes if math.isfinite(one.effect)), default=0.0) or 1.0
     maps = "".join(_drift_card(drift, statistic, end) for statistic in drift.after.statistics)
     against = html.escape(f"{before.model} {before.version} over {before.num_inputs:,} inputs ({before.path.name})")
     heads = "".join(f'<th scope="col">{name}</th>' for name in ("statistic", "where", "means", "effect", "clear"))
@@ -224,7 +224,7 @@ def _drift_card(drift: Drift, statistic: Statistic, end: float) -> str:
     cells = heat_map(
         drift.after.layers,
         value,
-        lambda found: diverging(found if math.isinf(found) or not end else found / end),
+        lambda found: diverging(found / end),
         lambda at, place: _effect(*(one[at, place, column] for one in (drift.effect, drift.low, drift.high))),
         (-end, end),
         f"{statistic}: effects of layers and heads, from {-end:.2f} to {end:.2f}",

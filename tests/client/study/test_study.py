@@ -448,7 +448,7 @@ def test_constants_that_differ_are_infinitely_far_apart(studied: Study, tmp_path
         page = report_html(other, drift)
         assert f"{'+' if sign > 0 else '-'}∞ (constant in both)" in page
         assert "nan" not in page
-        assert "from -0.00 to 0.00" in page
+        assert "from -1.00 to 1.00" in page
         assert f'fill="{diverging(sign)}"><title>' in page
         drift.write(tmp_path / "drift.csv")
         with (tmp_path / "drift.csv").open(newline="") as file:
