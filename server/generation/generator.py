@@ -122,9 +122,10 @@ class Generator:
                 async for event in tokens_of(writing):
                     yield event
                 timings, start = _timings(stages, writing, began_ns, encoded_ns), plan.name_start(writing.start)
+                end = GenerationEnd(writing.results, timings, start)
                 if request.relevance is None:
-                    yield GenerationEnd(writing.results, timings, start)
-                    self._observe(model, writing, stages, timings, context)
+                    yield end
+                    self._observe(model, writing, stages, end, context)
             finally:
                 writing.cancel()
                 model.usage.leave()
@@ -133,14 +134,16 @@ class Generator:
         if request.relevance is None:
             return
         written_ns = time.perf_counter_ns()
+        context.account.hold("writing", size_of(end))  # while it waits to be explained
         relevance = await self._explain(request, writing, request.relevance, context)
         with self._failing(model, context, began_ns):
             ended_ns = time.perf_counter_ns()
             told = replace(timings, total_ns=ended_ns - began_ns, explain_ns=ended_ns - written_ns)
-            end = GenerationEnd(writing.results, told, start, relevance)
+            end = replace(end, timings=told, relevance=relevance)
             context.account.reserve(writing=size_of(end))
+            context.account.answer()
             yield end
-            self._observe(model, writing, stages, timings, context)
+            self._observe(model, writing, stages, end, context)
             _hold_nothing(context)
 
     async def _explain(
@@ -151,7 +154,7 @@ class Generator:
         wanted = TokenRelevanceRequest(writing.start, written, chosen)
         asked = InferenceRequest(request.model, _source(request), (), token_relevance=wanted, is_first_part=True)
         async with self._pipeline.run(asked, context) as response:
-            return response.token_relevance()
+            return await self._pipeline.workers.encode(response.token_relevance, response.result.size_bytes)
 
     async def _encode(self, request: GenerationRequest, context: RpcContext) -> InferenceResponse:
         """Compute the keys and values of the source."""
@@ -234,15 +237,15 @@ class Generator:
         model: LoadedModel,
         writing: Writing,
         stages: Timings,
-        timings: GenerationTimings,
+        end: GenerationEnd,
         context: RpcContext,
     ) -> None:
-        """Count a text; for the statistics, writing it is computing."""
-        metrics, name = self._metrics, model.name
+        """Count a text; for the statistics, writing and explaining it is computing."""
+        metrics, name, timings = self._metrics, model.name, end.timings
         metrics.generated_tokens.labels(name).inc(sum(len(result.tokens) for result in writing.results))
         metrics.first_token_seconds.labels(name).observe(timings.first_token_ns / 1e9)
         if writing.steps > 1:
-            later_ns = timings.total_ns - timings.first_token_ns
+            later_ns = timings.total_ns - timings.explain_ns - timings.first_token_ns
             metrics.token_seconds.labels(name).observe(later_ns / 1e9 / (writing.steps - 1))
         for result in writing.results:
             metrics.finished.labels(name, result.finish_reason).inc()
@@ -255,7 +258,7 @@ class Generator:
             rows=1,
             total_ns=timings.total_ns,
             timings=stages,
-            further_bytes=writing.attention_bytes,
+            further_bytes=writing.attention_bytes + (end.relevance.size_bytes if end.relevance else 0),
             cached=False,
         )
 
@@ -296,11 +299,15 @@ def _make_writing(
 ) -> Writing:
     writer = request.model.writer
     assert writer is not None  # noqa: S101 -- checked
+    writing: Writing
     if plan.num_beams > 1:
-        return BeamWriting(plan, source, writer, context)
-    return StraightWriting(
-        plan, source, writer, context, target=target, streams=streams, max_told_bytes=limits.answer_bytes
-    )
+        writing = BeamWriting(plan, source, writer, context)
+    else:
+        writing = StraightWriting(
+            plan, source, writer, context, target=target, streams=streams, max_told_bytes=limits.answer_bytes
+        )
+    writing.is_explained = request.relevance is not None
+    return writing
 
 
 def _read_target(request: GenerationRequest, plan: GenerationPlan) -> list[int]:

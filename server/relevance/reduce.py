@@ -120,9 +120,7 @@ def _by_layer(
 ) -> LayerRelevance:
     """Say what is sent of what positions did at each depth [L + 1, N], with what is added behind [L + 1]."""
     chosen = [_choose(row, positions) for row in held]
-    errors = [
-        measure(row, rest, score, None).relative_error for row, rest in zip(held, map(float, added), strict=True)
-    ]
+    errors = [measure(row, rest, score, None).relative_error for row, rest in zip(held, map(float, added), strict=True)]
     return LayerRelevance(
         np.stack([sent for sent, _ in chosen]),
         tuple(unsent for _, unsent in chosen),
