@@ -31,11 +31,12 @@ from server.generation.request import (
 )
 from server.generation.validation import GenerationLimits, check_request, check_target_length, plan_request
 from server.generation.writing import BeamWriting, StraightWriting, Writing
+from server.inference import items
 from server.inference.pipeline import Pipeline
 from server.inference.request import Audio, InferenceRequest, InferenceResponse, Texts
 from server.inference.sound import Sound
 from server.inference.workers import DECODE_INLINE_BYTES
-from server.relevance.tokens import TokenRelevanceRequest, TokenRelevances
+from server.relevance.tokens import TokenRelevanceRequest, TokenRelevances, least_tokens
 from server.repository.loading import LoadedModel
 from server.scheduling.scheduler import Scheduler
 from server.telemetry.metrics import Metrics
@@ -109,6 +110,11 @@ class Generator:
             assert isinstance(read, (Tokens, Sound))  # noqa: S101 -- of a single text or sound
             source = read.length if isinstance(read, Sound) else read
             stages = response.timings
+            if request.relevance is not None:  # who asks for too much, whatever is written, is told so before it is
+                beginning = next(iter(plan.starts.values()))
+                least = TokenRelevanceRequest(beginning, tuple(target), request.relevance)
+                least = least if target else least_tokens(beginning, request.relevance)
+                items.plan_request(_explaining(request, least), response.prepared, self._pipeline.attention)
             kept = await self._keep_source(plan.generation, response)
             writing = _make_writing(request, plan, kept, context, target=target, streams=streams, limits=self._limits)
             del response, read, kept  # which have the keys and values of the whole batch, and a spectrogram
@@ -152,8 +158,7 @@ class Generator:
         """Say why tokens of the best result were written; the pipeline counts where that fails, as _encode."""
         written = tuple(one.token for one in writing.results[0].tokens)
         wanted = TokenRelevanceRequest(writing.start, written, chosen)
-        asked = InferenceRequest(request.model, _source(request), (), token_relevance=wanted, is_first_part=True)
-        async with self._pipeline.run(asked, context) as response:
+        async with self._pipeline.run(_explaining(request, wanted), context) as response:
             return await self._pipeline.workers.encode(response.token_relevance, response.result.size_bytes)
 
     async def _encode(self, request: GenerationRequest, context: RpcContext) -> InferenceResponse:
@@ -265,6 +270,10 @@ class Generator:
 
 def _source(request: GenerationRequest) -> Texts | Audio:
     return Texts((request.text,), request.truncate) if request.audio is None else Audio(request.audio)
+
+
+def _explaining(request: GenerationRequest, wanted: TokenRelevanceRequest) -> InferenceRequest:
+    return InferenceRequest(request.model, _source(request), (), token_relevance=wanted, is_first_part=True)
 
 
 def _hold_nothing(context: RpcContext) -> None:

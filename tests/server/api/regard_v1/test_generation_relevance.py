@@ -125,6 +125,27 @@ async def test_too_much_is_refused(start: Serve) -> None:
         assert len((await running.stub.GenerateText(asked(relevance=some(0)))).end.relevance.score) == 1
 
 
+@pytest.mark.parametrize(
+    ("request_", "message"),
+    [
+        (asked(target="N AY1 T"), r"60 positions in all rows of 5 tokens; expected at most 32"),
+        (asked(target="N AY1 T", relevance=some(5)), "relevance.tokens: 5; expected from -5 to 4"),
+        (asked(relevance=some(0, -1, 1, -2)), r"44 positions in all rows of 4 tokens; expected at most 32"),
+        (asked(relevance=some(1, -27)), r"68 positions in all rows of 2 tokens; expected at most 32"),
+    ],
+)
+async def test_what_is_too_much_whatever_is_written_is_refused_before_it_is(
+    request_: api.GenerateRequest, message: str, start: Serve
+) -> None:
+    """Of a text that is scored all is known, of another what the shortest would take that has these tokens."""
+    async with start(models=EMBEDDED_MODELS, max_pair_tokens=32) as running:
+        assert await refused(running.stub.GenerateText(request_), message) == grpc.StatusCode.INVALID_ARGUMENT
+        found = await samples(running)
+        assert not found.get(("regard_generation_steps_total", "g2p"))
+        assert found["regard_held_bytes",] == 0
+        assert (await running.stub.GenerateText(asked(relevance=some(1, -1)))).end.relevance.score
+
+
 async def test_relevance_needs_the_permission_of_attention(start: Serve, tmp_path: Path) -> None:
     """A text does not."""
     clients = tmp_path / "clients.toml"
