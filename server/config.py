@@ -198,8 +198,8 @@ class Config(BaseSettings):
         2**14,
         ge=1,
         description="Most tokens or patches in all runs that Compare takes for the pairs of one input, which runs once "
-        "for each of its tokens and once more; beyond it the request is refused with INVALID_ARGUMENT. 16384 are 127 "
-        "tokens.",
+        "for each of its tokens and once more, and in all that Generate takes to explain tokens, each a run that reads "
+        "the source and the text; beyond it the request is refused with INVALID_ARGUMENT. 16384 are 127 tokens.",
     )
     max_queue_size: int = Field(
         1024,

@@ -131,8 +131,8 @@ def _axes(view: GraphView, node: NodeProto, axis: int) -> _Axes | None:
         along = attribute(node, "axis", -1) % rank
         return {0: axis} if along == rank - 1 != axis else None
     if node.op_type == "MatMul":
-        own = view.rank(value)
-        return {0: own - 2} if own is not None and own > 1 and axis == rank - 2 else None
+        own, other = view.rank(value), view.rank(node.input[1])
+        return {0: own - 2} if own and other and min(own, other) > 1 and axis == rank - 2 else None
     if node.op_type == "Transpose":
         turn = attribute(node, "perm") or list(reversed(range(rank)))
         return {0: turn[axis]}

@@ -113,23 +113,20 @@ class Engine:
                 )
             if contract.hidden_states:
                 self.hidden = Graph(sources[HIDDEN_GRAPH], devices, instances, keep_on_device, all_threads=True)
+            # What they give is sent as it is, and fetched: nothing on a device makes less of it.
             # Of other methods than Libra without a session for a run alone: they are for comparing, and take memory.
             self.explaining: dict[RelevanceGraph, Graph] = {
-                one.graph: Graph(
-                    sources[one.file], devices, instances, keep_on_device, all_threads=one.graph == "libra"
-                )
+                one.graph: Graph(sources[one.file], devices, instances, all_threads=one.graph == "libra")
                 for one in contract.explained
             }
             if contract.similarity:
                 self.comparing, self.parting = (
-                    Graph(sources[name], devices, instances, keep_on_device, all_threads=True)
+                    Graph(sources[name], devices, instances, all_threads=True)
                     for name in (SIMILARITY_GRAPH, PARTS_GRAPH)
                 )
             self.explaining_tokens: Graph | None = None
             if contract.explains_tokens:
-                self.explaining_tokens = Graph(
-                    sources[TOKEN_RELEVANCE_GRAPH], devices, instances, keep_on_device, all_threads=True
-                )
+                self.explaining_tokens = Graph(sources[TOKEN_RELEVANCE_GRAPH], devices, instances, all_threads=True)
             if contract.attention:
                 shrinks = _weights_bytes(contract) > _MUCH_ATTENTION_BYTES
 

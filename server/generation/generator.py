@@ -31,11 +31,12 @@ from server.generation.request import (
 )
 from server.generation.validation import GenerationLimits, check_request, check_target_length, plan_request
 from server.generation.writing import BeamWriting, StraightWriting, Writing
+from server.inference import items
 from server.inference.pipeline import Pipeline
 from server.inference.request import Audio, InferenceRequest, InferenceResponse, Texts
 from server.inference.sound import Sound
 from server.inference.workers import DECODE_INLINE_BYTES
-from server.relevance.tokens import TokenRelevanceRequest, TokenRelevances
+from server.relevance.tokens import TokenRelevanceRequest, TokenRelevances, least_tokens
 from server.repository.loading import LoadedModel
 from server.scheduling.scheduler import Scheduler
 from server.telemetry.metrics import Metrics
@@ -109,6 +110,11 @@ class Generator:
             assert isinstance(read, (Tokens, Sound))  # noqa: S101 -- of a single text or sound
             source = read.length if isinstance(read, Sound) else read
             stages = response.timings
+            if request.relevance is not None:  # who asks for too much, whatever is written, is told so before it is
+                beginning = next(iter(plan.starts.values()))
+                least = TokenRelevanceRequest(beginning, tuple(target), request.relevance)
+                least = least if target else least_tokens(beginning, request.relevance)
+                items.plan_request(_explaining(request, least), response.prepared, self._pipeline.attention)
             kept = await self._keep_source(plan.generation, response)
             writing = _make_writing(request, plan, kept, context, target=target, streams=streams, limits=self._limits)
             del response, read, kept  # which have the keys and values of the whole batch, and a spectrogram
@@ -122,9 +128,10 @@ class Generator:
                 async for event in tokens_of(writing):
                     yield event
                 timings, start = _timings(stages, writing, began_ns, encoded_ns), plan.name_start(writing.start)
+                end = GenerationEnd(writing.results, timings, start)
                 if request.relevance is None:
-                    yield GenerationEnd(writing.results, timings, start)
-                    self._observe(model, writing, stages, timings, context)
+                    yield end
+                    self._observe(model, writing, stages, end, context)
             finally:
                 writing.cancel()
                 model.usage.leave()
@@ -133,14 +140,16 @@ class Generator:
         if request.relevance is None:
             return
         written_ns = time.perf_counter_ns()
+        context.account.hold("writing", size_of(end))  # while it waits to be explained
         relevance = await self._explain(request, writing, request.relevance, context)
         with self._failing(model, context, began_ns):
             ended_ns = time.perf_counter_ns()
             told = replace(timings, total_ns=ended_ns - began_ns, explain_ns=ended_ns - written_ns)
-            end = GenerationEnd(writing.results, told, start, relevance)
+            end = replace(end, timings=told, relevance=relevance)
             context.account.reserve(writing=size_of(end))
+            context.account.answer()
             yield end
-            self._observe(model, writing, stages, timings, context)
+            self._observe(model, writing, stages, end, context)
             _hold_nothing(context)
 
     async def _explain(
@@ -149,9 +158,8 @@ class Generator:
         """Say why tokens of the best result were written; the pipeline counts where that fails, as _encode."""
         written = tuple(one.token for one in writing.results[0].tokens)
         wanted = TokenRelevanceRequest(writing.start, written, chosen)
-        asked = InferenceRequest(request.model, _source(request), (), token_relevance=wanted, is_first_part=True)
-        async with self._pipeline.run(asked, context) as response:
-            return response.token_relevance()
+        async with self._pipeline.run(_explaining(request, wanted), context) as response:
+            return await self._pipeline.workers.encode(response.token_relevance, response.result.size_bytes)
 
     async def _encode(self, request: GenerationRequest, context: RpcContext) -> InferenceResponse:
         """Compute the keys and values of the source."""
@@ -234,15 +242,15 @@ class Generator:
         model: LoadedModel,
         writing: Writing,
         stages: Timings,
-        timings: GenerationTimings,
+        end: GenerationEnd,
         context: RpcContext,
     ) -> None:
-        """Count a text; for the statistics, writing it is computing."""
-        metrics, name = self._metrics, model.name
+        """Count a text; for the statistics, writing and explaining it is computing."""
+        metrics, name, timings = self._metrics, model.name, end.timings
         metrics.generated_tokens.labels(name).inc(sum(len(result.tokens) for result in writing.results))
         metrics.first_token_seconds.labels(name).observe(timings.first_token_ns / 1e9)
         if writing.steps > 1:
-            later_ns = timings.total_ns - timings.first_token_ns
+            later_ns = timings.total_ns - timings.explain_ns - timings.first_token_ns
             metrics.token_seconds.labels(name).observe(later_ns / 1e9 / (writing.steps - 1))
         for result in writing.results:
             metrics.finished.labels(name, result.finish_reason).inc()
@@ -255,13 +263,17 @@ class Generator:
             rows=1,
             total_ns=timings.total_ns,
             timings=stages,
-            further_bytes=writing.attention_bytes,
+            further_bytes=writing.attention_bytes + (end.relevance.size_bytes if end.relevance else 0),
             cached=False,
         )
 
 
 def _source(request: GenerationRequest) -> Texts | Audio:
     return Texts((request.text,), request.truncate) if request.audio is None else Audio(request.audio)
+
+
+def _explaining(request: GenerationRequest, wanted: TokenRelevanceRequest) -> InferenceRequest:
+    return InferenceRequest(request.model, _source(request), (), token_relevance=wanted, is_first_part=True)
 
 
 def _hold_nothing(context: RpcContext) -> None:
@@ -296,11 +308,15 @@ def _make_writing(
 ) -> Writing:
     writer = request.model.writer
     assert writer is not None  # noqa: S101 -- checked
+    writing: Writing
     if plan.num_beams > 1:
-        return BeamWriting(plan, source, writer, context)
-    return StraightWriting(
-        plan, source, writer, context, target=target, streams=streams, max_told_bytes=limits.answer_bytes
-    )
+        writing = BeamWriting(plan, source, writer, context)
+    else:
+        writing = StraightWriting(
+            plan, source, writer, context, target=target, streams=streams, max_told_bytes=limits.answer_bytes
+        )
+    writing.is_explained = request.relevance is not None
+    return writing
 
 
 def _read_target(request: GenerationRequest, plan: GenerationPlan) -> list[int]:

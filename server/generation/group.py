@@ -82,5 +82,5 @@ class Group:
     def _tell(self, writings: Sequence[Writing]) -> None:
         for writing in writings:
             writing.news.set()
-            if writing.is_over:  # what is left is that its caller reads
+            if writing.is_over and not writing.is_explained:  # what is left is that its caller reads
                 writing.context.account.answer()

@@ -37,6 +37,7 @@ class Writing(ABC):
         fresh: Tokens that were written and not yet fetched.
         results: Once it has ended.
         error: Why it has ended without results.
+        is_explained: Whether it is, once it has ended, so that its request is computed on.
         steps: It has taken.
         attention_bytes: Of the weights that were told.
         reserved_seconds: Of its client's quota, for steps that it has not had yet.
@@ -53,7 +54,7 @@ class Writing(ABC):
         self.fresh = deque[GeneratedToken]()  # one thread puts in while another takes out
         self.results: tuple[GeneratedText, ...] = ()
         self.error: ServerError | None = None
-        self.is_over = self.is_cancelled = False
+        self.is_over = self.is_cancelled = self.is_explained = False
         self.attention_bytes, self.reserved_seconds = 0, 0.0
         self.steps = self.first_token_ns = 0
         self._writer = writer

@@ -142,6 +142,12 @@ def check_tokens(chosen: tuple[int, ...], contract: Contract, max_tokens: int) -
         resolve(FIELD, chosen, max_tokens)
 
 
+def least_tokens(start: tuple[int, ...], chosen: tuple[int, ...]) -> TokenRelevanceRequest:
+    """What is explained at the least, whatever will be written: as many tokens of the shortest text that has them."""
+    length = max(1, len(chosen), *(place + 1 if place >= 0 else -place for place in chosen))
+    return TokenRelevanceRequest(start, (0,) * length, tuple(range(len(chosen) or 1)))
+
+
 def plan_tokens(
     request: TokenRelevanceRequest,
     contract: Contract,
@@ -149,7 +155,7 @@ def plan_tokens(
     positions: int,
     limits: AttentionLimits,
 ) -> TokenRelevancePlan:
-    """Check which tokens of a text are explained, now that it is there.
+    """Check which tokens of a text are explained.
 
     Args:
         request: Of a model that explains tokens.

@@ -26,6 +26,7 @@ LOGITS = "logits"  # the only output of the graph that goes beside it
 _METHODS: dict[str, RelevanceMethod] = {method: method for method in get_args(RelevanceMethod)}
 _COMPLETE: tuple[RelevanceMethod, ...] = ("libra", INTEGRATED)
 _LABELS = 'a list of labels as JSON, such as ["one", "another"]'
+_MAX_CHARACTERS = 2**16  # of that list
 # By name, the methods that have it.
 _OUTPUTS: dict[str, Collection[RelevanceMethod]] = {
     **dict.fromkeys(
@@ -91,6 +92,8 @@ def _read_labels(parameters: Parameters) -> tuple[str, ...]:
     if "relevance_labels" not in parameters:
         return ()
     text = read_text(parameters, "relevance_labels")
+    if len(text) > _MAX_CHARACTERS:
+        raise InvalidInput("parameters[relevance_labels]", f"{len(text)} characters", f"at most {_MAX_CHARACTERS}")
     try:
         labels = json.loads(text)
     except (ValueError, RecursionError):

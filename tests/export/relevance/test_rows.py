@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from onnx import ModelProto
+from onnx import ModelProto, TensorProto, helper, numpy_helper
 
 from artifact.contract import RelevanceGraph
 from export.relevance.flow import find_embedded, find_weights
@@ -73,3 +73,22 @@ def test_what_is_read_from_all_positions_stays(tmp_path: Path) -> None:
     assert not rows.places
     assert not rows.made
     assert graph.SerializeToString(deterministic=True) == before
+
+
+def test_positions_stay_the_same_axis_of_a_product_with_a_vector(tmp_path: Path) -> None:
+    """[B, N, H, D] by [D] is [B, N, H]: an axis less behind the positions."""
+    graph = ModelProto(ir_version=8)
+    graph.opset_import.add(version=18)
+    graph.graph.name = "vector"
+    graph.graph.input.append(helper.make_tensor_value_info("x", TensorProto.FLOAT, ["batch", 3, 2, 4]))
+    graph.graph.output.append(helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["batch", 2]))
+    graph.graph.initializer.append(numpy_helper.from_array(np.arange(4, dtype=np.float32), "vector"))
+    graph.graph.initializer.append(numpy_helper.from_array(np.array(-1), "place"))
+    graph.graph.node.append(helper.make_node("MatMul", ["x", "vector"], ["state"]))
+    graph.graph.node.append(helper.make_node("Gather", ["state", "place"], ["logits"], axis=1))
+    given = {"x": np.random.default_rng(2).standard_normal((2, 3, 2, 4)).astype(np.float32)}
+    (expected,) = run_graph(graph, ["logits"], given)
+    read_rows(GraphView(graph, tmp_path), "logits")
+    sort_nodes(graph)
+    (found,) = run_graph(graph, ["logits"], given)
+    np.testing.assert_allclose(found, expected, rtol=1e-6)

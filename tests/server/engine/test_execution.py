@@ -187,6 +187,18 @@ def test_the_tapped_graph_gives_what_a_replay_gives() -> None:
     assert all(isinstance(runs, BoundSession) for runs in engine.tapped.runs)
 
 
+@pytest.mark.parametrize("folder", [TEXT, EMBEDDED_MODELS / "g2p" / "1"], ids=["labels", "tokens"])
+def test_relevance_comes_from_a_device_whole(folder: Path) -> None:
+    """It is sent as it is: nothing there makes less of it, as of attention, and numpy cannot read what stays there."""
+    engine, contract = make(folder), contract_of(folder)
+    assert contract.explaining_files
+    for name, graph, names in engine._graphs():
+        if name in contract.explaining_files:
+            assert all(isinstance(runs, BoundSession) for runs in graph.runs)
+            found = graph.run(example(engine._contract_of(graph), 2, 3), names)
+            assert {one: type(array) for one, array in found.items()} == dict.fromkeys(names, np.ndarray)
+
+
 def changed(**fields: Any) -> Contract:
     """The golden model's contract, changed."""
     return contract_of(TEXT).model_copy(update=fields)

@@ -200,6 +200,8 @@ def beside_states(request: Request) -> None:
         (with_(labels="[1]"), r"parameters\[relevance_labels\]: '\[1\]'; expected a list of labels as JSON"),
         (with_(labels="[]"), r"parameters\[relevance_labels\]: '\[\]'; expected a list of labels as JSON"),
         (with_(labels="[" * 9999), r"parameters\[relevance_labels\]: '\[\[.*; expected a list of labels as JSON"),
+        (with_(labels='["' + "a" * 2**16), r"parameters\[relevance_labels\]: 65538 characters; expected at most 65536"),
+        (with_(labels='["positive", "\\ud800"]'), r"parameters\[relevance_labels\]\[1\]: '.ud800'; expected one of"),
         (with_(labels='["positive", "no"]'), r"parameters\[relevance_labels\]\[1\]: 'no'; expected one of Model.lab"),
         (with_(drop_special="yes"), r"parameters\[relevance_drop_special\]: string_param 'yes'; expected a bool_param"),
         (with_output("relevance.nope"), r"outputs\[relevance.nope\]: 'relevance.nope'; expected one of relevance.val"),

@@ -12,6 +12,9 @@ from artifact.contract import CONTRACT_FILE, TOKEN_RELEVANCE_GRAPH, read_contrac
 from regard.generation_messages import read_generated
 from regard.v1 import regard_pb2 as api
 from server.config import EMBEDDED_MODELS
+from server.context import RpcContext
+from server.generation.generator import Generator
+from server.generation.request import _TOKEN_BYTES
 from tests.server.asking import refused, samples, until
 from tests.server.conftest import Serve
 
@@ -122,6 +125,27 @@ async def test_too_much_is_refused(start: Serve) -> None:
         assert len((await running.stub.GenerateText(asked(relevance=some(0)))).end.relevance.score) == 1
 
 
+@pytest.mark.parametrize(
+    ("request_", "message"),
+    [
+        (asked(target="N AY1 T"), r"60 positions in all rows of 5 tokens; expected at most 32"),
+        (asked(target="N AY1 T", relevance=some(5)), "relevance.tokens: 5; expected from -5 to 4"),
+        (asked(relevance=some(0, -1, 1, -2)), r"44 positions in all rows of 4 tokens; expected at most 32"),
+        (asked(relevance=some(1, -27)), r"68 positions in all rows of 2 tokens; expected at most 32"),
+    ],
+)
+async def test_what_is_too_much_whatever_is_written_is_refused_before_it_is(
+    request_: api.GenerateRequest, message: str, start: Serve
+) -> None:
+    """Of a text that is scored all is known, of another what the shortest would take that has these tokens."""
+    async with start(models=EMBEDDED_MODELS, max_pair_tokens=32) as running:
+        assert await refused(running.stub.GenerateText(request_), message) == grpc.StatusCode.INVALID_ARGUMENT
+        found = await samples(running)
+        assert not found.get(("regard_generation_steps_total", "g2p"))
+        assert found["regard_held_bytes",] == 0
+        assert (await running.stub.GenerateText(asked(relevance=some(1, -1)))).end.relevance.score
+
+
 async def test_relevance_needs_the_permission_of_attention(start: Serve, tmp_path: Path) -> None:
     """A text does not."""
     clients = tmp_path / "clients.toml"
@@ -149,6 +173,39 @@ async def test_nothing_stays_of_a_caller_who_leaves(start: Serve) -> None:
         found = await samples(running)
     key = ("regard_first_token_seconds_count", "g2p")
     assert found[key] == before[key] + 1
+
+
+async def test_a_text_that_waits_to_be_explained_is_held_and_counted(
+    start: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its results until they are sent, and its request among those that are computed until it is explained."""
+    parts, answered, explain = list[dict[str, int]](), list[bool](), Generator._explain
+
+    async def note(generator: Generator, request: Any, writing: Any, chosen: Any, context: RpcContext) -> Any:
+        answered.append(context.account._is_answered)
+        parts.append(dict(context.account._parts))
+        return await explain(generator, request, writing, chosen, context)
+
+    monkeypatch.setattr(Generator, "_explain", note)
+    async with start(models=EMBEDDED_MODELS) as running:
+        whole = await running.stub.GenerateText(asked())
+        *_, last = [one async for one in running.stub.Generate(asked(num_beams=3, num_results=3))]
+        await until(running, ("regard_held_bytes",), 0)
+    assert answered == [False, False]
+    written = [sum(len(result.tokens) for result in end.results) for end in (whole.end, last.end)]
+    assert [one["writing"] for one in parts] == [_TOKEN_BYTES * count for count in written]
+
+
+async def test_explaining_takes_no_part_in_the_time_between_tokens(start: Serve) -> None:
+    """What is counted of writing is as of a text that is not explained; what is sent of relevance is counted."""
+    async with start(models=EMBEDDED_MODELS) as running:
+        end = (await running.stub.GenerateText(asked())).end
+        found = await samples(running)
+    timings, why = end.timings, end.relevance
+    later_ns = timings.total_ns - timings.explain_ns - timings.first_token_ns
+    assert found["regard_token_seconds_sum", "g2p"] == pytest.approx(later_ns / 1e9 / (timings.steps - 1))
+    size_bytes = len(why.source.data) + len(why.target.data) + 4 * (len(why.rest) + len(why.score))
+    assert [value for key, value in found.items() if key[0] == "regard_attention_sent_bytes_total"] == [size_bytes]
 
 
 async def test_a_model_without_the_graph_says_so(start: Serve, tmp_path: Path) -> None:
