@@ -39,7 +39,8 @@ ROWS = (
         "relevance of one label by one run of a gradient, one input a call and eight: time of a call, against plain, "
         "at most 3",
         "Libra 1.26 (1.21 to 1.42) and 1.90 (1.31 to 2.14) of `fashion`, 1.66 (1.59 to 1.78) and 1.78 (1.77 "
-        "to 1.83) of `sentiment`; the other methods of `fashion` 2.3 at most",
+        "to 1.83) of `sentiment`; of `fashion` GenAtt, LeGrad and gradient 2.27 (1.82 to 2.61) at most. Integrated "
+        "gradients, 64 of them, 18 and 54, are not meant",
         "yes",
         "`python -m bench.relevance --only calls`",
     ),
