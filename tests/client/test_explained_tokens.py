@@ -13,8 +13,11 @@ from regard.sources import InputError
 from tests.client.fake import OF_TOKENS, WORDS
 
 
-def test_positions_are_named(client: Client, capsys: pytest.CaptureFixture[str]) -> None:
+def test_positions_are_named(
+    client: Client, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A token that comes twice with its place; a position of a sound by when it begins."""
+    monkeypatch.setenv("COLUMNS", "120")  # a narrower table goes on in the next line
     found = client.generate_text("cat", model="g2p", relevance=[1])
     assert re.fullmatch(rf"TokenRelevance\(AE: of {len(WORDS)} positions, within \S+\)", repr(found.relevance))
     assert source_names(found) == WORDS

@@ -108,7 +108,7 @@ def test_identities_that_cannot_be_read_are_refused(tmp_path: Path) -> None:
     """Half of a pair, a file that is not there, a token of two lines."""
     with pytest.raises(ValueError, match="--cert, --key: one is missing; expected both or neither"):
         read_identity(certificate=tmp_path / "cert.pem")
-    with pytest.raises(FileNotFoundError):
+    with pytest.raises(OSError, match=r"--ca .*ca\.pem: No such file or directory; expected a file that can be read"):
         read_identity(tmp_path / "ca.pem")
     (tmp_path / "token").write_text("one\ntwo")
     with pytest.raises(ValueError, match="the token holds what is no character; expected one line"):
