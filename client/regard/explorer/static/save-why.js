@@ -1,18 +1,15 @@
 // What a user takes away of a Why: the picture with its title and scale, the numbers as CSV or JSON.
 
-/** @import { Colour, Model, WhyView } from "../types.d.ts" */
+/** @import { Model, WhyView } from "../types.d.ts" */
 
 import { css, inkOn } from "./colour.js";
 import { paintLines, placedIn } from "./lines.js";
-import { cellOf } from "./places.js";
-import { drawStrip, FINENESS, INK, PICTURE_PIXELS, painted, pngOf, quoted, SCALE_PIXELS, save } from "./save.js";
+import { csvOf, drawStrip, FINENESS, GROUND, INK, PICTURE_PIXELS, painted, pngOf, SCALE_PIXELS, save } from "./save.js";
 import { signedColour, signedShare, signedTicks, told } from "./signed.js";
 import { piecesOf } from "./tokens.js";
 import { tableOf, unitOf } from "./why-picture.js";
 
 const [TITLE_PIXELS, NOTE_PIXELS] = [24, 20];
-/** @type {Colour} */
-const PAPER = [16, 16, 20]; // GROUND
 
 /**
  * Save a Why: "png", "csv" or "json". `photo` is the canvas that it is drawn on, if it is of a photo.
@@ -24,28 +21,12 @@ const PAPER = [16, 16, 20]; // GROUND
 export async function takeWhy(kind, model, view, photo) {
   const { why } = view;
   const against = why.against && `-against-${why.against}`;
-  const name = `${model.name}-why-${why.label}${against}-${why.method}`.replace(/[^\w.-]+/g, "_");
+  const name = `${model.name}-why-${why.label}${against}-${why.method}`;
   if (kind === "png") return save(`${name}.png`, await png(model, view, photo));
-  if (kind === "csv") return save(`${name}.csv`, new Blob([whyCsv(view)], { type: "text/csv" }));
+  const table = () => csvOf(why, why.positions, why.values, "relevance");
+  if (kind === "csv") return save(`${name}.csv`, new Blob([table()], { type: "text/csv" }));
   const numbers = { model: model.name, version: model.version, ...why };
   return save(`${name}.json`, new Blob([JSON.stringify(numbers)], { type: "application/json" }));
-}
-
-/**
- * A line a position that was sent.
- * @param {Pick<WhyView, "why">} view
- */
-export function whyCsv({ why: { values, positions, tokens, patches } }) {
-  /** @param {number} position */
-  const where = (position) => {
-    if (tokens) return quoted(tokens[position].text);
-    if (!patches || position < patches.prefix_tokens) return ",";
-    const { row, col } = cellOf(patches, position);
-    return `${row},${col}`;
-  };
-  const first = tokens ? "position,token,relevance" : "position,row,column,relevance";
-  const lines = positions.map((position, place) => `${position},${where(position)},${values[place]}`);
-  return `${[first, ...lines].join("\n")}\n`;
 }
 
 /**
@@ -56,7 +37,7 @@ export function whyCsv({ why: { values, positions, tokens, patches } }) {
 function png(model, view, photo) {
   const { why } = view;
   const scale = {
-    ...{ table: tableOf({ ...view, dark: true }, PAPER), overPhoto: Boolean(why.patches) },
+    ...{ table: tableOf({ ...view, dark: true }, GROUND), overPhoto: Boolean(why.patches) },
     ...{ ticks: signedTicks(why, view.scale), told: unitOf(view) },
   };
   const [width, fineness] = why.patches ? [photo.width, 1] : [PICTURE_PIXELS / 2, FINENESS];
@@ -85,7 +66,7 @@ function tokensOf({ why, scale: { end }, state, picked }, width) {
   const text = state.reading ? state.text : null;
   const words = text === null ? tokens.map((token) => token.text) : piecesOf(tokens, text);
   const chips = words.map((word, place) => {
-    const colour = signedColour(signedShare(why.values[place], end), PAPER, true);
+    const colour = signedColour(signedShare(why.values[place], end), GROUND, true);
     const colours = { ground: css(colour), ink: inkOn(colour) };
     return { text: word, small: told(why, why.values[place]), colours, looks: picked.has(place) };
   });

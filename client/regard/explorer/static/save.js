@@ -1,14 +1,14 @@
 // What a user takes away: the picture with its title, the numbers as CSV, JSON or NumPy's .npy.
 
-/** @import { Layer, PictureView, Scale, Seen, TextView, Unit } from "../types.d.ts" */
+/** @import { Colour, Grid, Layer, PictureView, Scale, Seen, TextView, Token, Unit } from "../types.d.ts" */
 
 import { DASHES, paintAll } from "./arcs.js";
-import { heatTable, lineOfHead, paintStrip, viridisTable } from "./colour.js";
+import { css, heatTable, lineOfHead, paintStrip, viridisTable } from "./colour.js";
 import { contextOf, make } from "./dom.js";
 import { linesOf, paintLines } from "./lines.js";
 import { look } from "./numbers.js";
 import { beyondOf, ticksOf } from "./panel.js";
-import { cellOf, isText, lookerOf, prefixOf } from "./places.js";
+import { cellOf, isText, lookerOf } from "./places.js";
 import { unitOf } from "./scales.js";
 import { paintLabelled, placeOf } from "./text.js";
 
@@ -23,7 +23,8 @@ export const SCALE_PIXELS = 56;
 const WIDEST_SCALE = 420;
 const LEGEND = { width: 96, height: 22 }; // of each head
 export const INK = "#e6e6e6";
-const GROUND = "#101014";
+/** @type {Colour} */
+export const GROUND = [16, 16, 20];
 
 /** @typedef {(PictureView & { canvas: HTMLCanvasElement })[]} Pictures Each with the canvas it is drawn on */
 
@@ -47,12 +48,12 @@ export async function take(kind, seen, pictures) {
 
 /**
  * Hand a file to the browser.
- * @param {string} name
+ * @param {string} name Letters, digits and "_.-" stay
  * @param {Blob} blob
  */
 export function save(name, blob) {
   const url = URL.createObjectURL(blob);
-  make("a", { href: url, download: name }).click();
+  make("a", { href: url, download: name.replace(/[^\w.-]+/g, "_") }).click();
   setTimeout(() => URL.revokeObjectURL(url), 60000);
 }
 
@@ -60,9 +61,9 @@ export function save(name, blob) {
  * A file's name without its ending: model, layer, head, who looks.
  * @param {Seen} seen
  */
-export function fileName({ model, main, query, measure }) {
+function fileName({ model, main, query, measure }) {
   const head = typeof main.head === "number" ? `head${main.head}` : main.head;
-  return `${model.name}-${measure}-layer${main.layer.layer}-${head}-query-${query}`.replace(/[^\w.-]+/g, "_");
+  return `${model.name}-${measure}-layer${main.layer.layer}-${head}-query-${query}`;
 }
 
 /**
@@ -129,24 +130,35 @@ function scaleOf({ layer, query, scale: { curve, end, largest, percentile } }) {
  * A text as a field of CSV.
  * @param {string} text
  */
-export const quoted = (text) => `"${text.replaceAll('"', '""')}"`;
+const quoted = (text) => `"${text.replaceAll('"', '""')}"`;
 
 /**
- * The row that is seen as a table: one line a position.
+ * The row that is seen as a table.
  * @param {Seen} seen
  */
 export function csv({ main, query }) {
-  const { reply, layer, head } = main;
-  const row = look(layer, head, query);
-  /** @param {number} key */
-  const where = (key) => {
-    if (reply.tokens) return quoted(reply.tokens[key].text);
-    if (key < prefixOf(reply)) return ",";
-    const { row: line, col } = cellOf(reply.patches, key);
-    return `${line},${col}`;
+  const row = look(main.layer, main.head, query);
+  return csvOf(main.reply, [...row.keys()], row, "weight");
+}
+
+/**
+ * A table of positions: one line for each, with what or where it is and its number.
+ * @param {{ tokens: Token[] | null, patches: Grid | null }} input
+ * @param {number[]} positions
+ * @param {ArrayLike<number>} numbers
+ * @param {string} name Of the numbers
+ */
+export function csvOf({ tokens, patches }, positions, numbers, name) {
+  /** @param {number} position */
+  const where = (position) => {
+    if (tokens) return quoted(tokens[position].text);
+    if (!patches || position < patches.prefix_tokens) return ",";
+    const { row, col } = cellOf(patches, position);
+    return `${row},${col}`;
   };
-  const first = reply.tokens ? "position,token,weight" : "position,row,column,weight";
-  return `${[first, ...Array.from(row, (weight, key) => `${key},${where(key)},${weight}`)].join("\n")}\n`;
+  const first = `position,${tokens ? "token" : "row,column"},${name}`;
+  const lines = positions.map((position, place) => `${position},${where(position)},${numbers[place]}`);
+  return `${[first, ...lines].join("\n")}\n`;
 }
 
 /**
@@ -169,7 +181,7 @@ export function pngOf(columns) {
     sum(heights) + MARGIN * (heights.length + 1),
   );
   const context = contextOf(canvas);
-  context.fillStyle = GROUND;
+  context.fillStyle = css(GROUND);
   context.fillRect(0, 0, canvas.width, canvas.height);
   let left = MARGIN;
   for (const [column, parts] of columns.entries()) {
