@@ -23,11 +23,11 @@ const [GAP, AROUND] = [5, 16];
  * @returns {Chip[][]}
  */
 function chipsOf({ reply, row, rowEnd, scale, unit, query, text }) {
-  const pieces = text === null ? null : piecesOf(reply.tokens, text);
+  const pieces = piecesOf(reply.tokens, text);
   const writes = Boolean(reply.writing);
   const place = placer({ ...scale, ...rowEnd });
-  const tokens = reply.tokens.map((token, at) => ({
-    text: pieces ? pieces[at] : token.text,
+  const tokens = pieces.map((piece, at) => ({
+    text: piece,
     small: said(row[at], unit),
     colours: VIRIDIS_CSS[place(row[at])],
     looks: !writes && query === at,

@@ -64,8 +64,7 @@ function png(model, view, photo) {
 function tokensOf({ why, scale: { end }, state, picked }, width) {
   const tokens = why.positions.map((position) => (why.tokens ?? [])[position]);
   const text = state.reading ? state.text : null;
-  const words = text === null ? tokens.map((token) => token.text) : piecesOf(tokens, text);
-  const chips = words.map((word, place) => {
+  const chips = piecesOf(tokens, text).map((word, place) => {
     const colour = signedColour(signedShare(why.values[place], end), GROUND, true);
     const colours = { ground: css(colour), ink: inkOn(colour) };
     return { text: word, small: told(why, why.values[place]), colours, looks: picked.has(place) };

@@ -38,7 +38,7 @@ export function tokenLine(events, label) {
       const chips = line.fill(view.reply.tokens);
       if (words.of !== view.reply.tokens || words.text !== view.text) {
         words = { of: view.reply.tokens, text: view.text };
-        const pieces = view.text === null ? words.of.map(({ text }) => text) : piecesOf(words.of, view.text);
+        const pieces = piecesOf(words.of, view.text);
         for (const [at, chip] of chips.entries()) chip.firstElementChild?.replaceChildren(pieces[at]);
         line.node.classList.toggle("reading-view", view.text !== null);
       }
@@ -213,11 +213,12 @@ function lineOf(label, events) {
 
 /**
  * What each token is of a text, with what lies before it that is of none: together they are the text. Where tokens do
- * not follow each other in it, as those of a pair, each stands for itself.
+ * not follow each other in it, as those of a pair, or there is none, each stands for itself.
  * @param {Token[]} tokens
- * @param {string} text
+ * @param {string | null} text
  */
 export function piecesOf(tokens, text) {
+  if (text === null) return tokens.map((token) => token.text);
   const letters = Array.from(text);
   let before = 0;
   const pieces = tokens.map(({ special, start = 0, end = 0, text: own }) => {

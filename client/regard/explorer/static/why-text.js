@@ -88,8 +88,7 @@ export function whyText(events) {
       if (drawn.why !== why || drawn.text !== text || drawn.dark !== dark || drawn.end !== end) {
         drawn = { why, text, dark, end };
         node.classList.toggle("reading-view", text !== null);
-        const words = text === null ? tokens.map((token) => token.text) : piecesOf(tokens, text);
-        tell(chips, words, { why, end, dark }, tokens);
+        tell(chips, piecesOf(tokens, text), { why, end, dark }, tokens);
       }
       for (const [place, chip] of chips.entries()) {
         if (canLeaveOut(tokens[place])) chip.setAttribute("aria-pressed", String(picked.has(place)));
