@@ -52,6 +52,14 @@ def test_tab_imports_nothing_heavy(words: str) -> None:
     assert _loaded([], {*_HEAVY, "rich"}, asked) == []
 
 
+def test_pictures_do_not_import_the_command_line() -> None:
+    """A notebook that draws has no use for it."""
+    pytest.importorskip("matplotlib", reason="pictures need the extra explore")
+    code = "import regard.pictures, sys; print({'typer', 'rich'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "set()\n"
+
+
 def _loaded(arguments: list[str], heavy: set[str], variables: dict[str, str] | None = None) -> list[str]:
     """Return which of some modules a command line imports."""
     code = _LOADED.format(arguments=arguments, heavy=heavy)

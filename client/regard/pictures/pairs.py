@@ -8,9 +8,7 @@ from matplotlib.figure import Figure, SubFigure
 from numpy.typing import NDArray
 
 from regard.comparison import SimilarityRelevance
-from regard.explained_tokens import source_names, tokens_headline
 from regard.generation import Generated
-from regard.growing import written
 from regard.pictures.lettering import cut, longest_inches, printable
 from regard.pictures.relevance import UNIT
 from regard.pictures.style import (
@@ -76,6 +74,9 @@ def token_matrix(found: Generated, *, style: Style = SCREEN, on: SubFigure | Non
     Raises:
         ValueError: There is no relevance.
     """
+    from regard.explained_tokens import source_names, tokens_headline  # these need the command line's packages,
+    from regard.growing import written  # which other pictures do not
+
     why = found.relevance
     if why is None:
         raise ValueError("a text without relevance; expected that of a request with it")
