@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from regard.attention import AttentionKind, AttentionRequest, LayerAttention, Token
 from regard.checks import MAX_UINT32, integer, real
 from regard.inputs import AudioSource
+from regard.relevance import tokens_by_word
 
 FinishReason = Literal["end", "length", "stop", "target", "unspecified"]
 StepKind = Literal["cross", "self"]
@@ -264,16 +265,12 @@ class TokenRelevance:
         """
         if not self.source_tokens:
             raise LookupError("no text was read, but a sound, whose positions are no words")
-        found: dict[int, list[int]] = {}
-        for place, word in enumerate(self.source_words):
-            if word >= 0:
-                found.setdefault(word, []).append(place)
+        found = tokens_by_word(self.source_words)
         words = tuple(
-            SourceWord(self.source_tokens[own[0]].start, self.source_tokens[own[-1]].end, tuple(own))
-            for own in found.values()
+            SourceWord(self.source_tokens[own[0]].start, self.source_tokens[own[-1]].end, tuple(own)) for own in found
         )
         sums = np.zeros((len(self.tokens), len(words)), np.float32)
-        for column, own in enumerate(found.values()):
+        for column, own in enumerate(found):
             sums[:, column] = self.source[:, own].sum(axis=1)
         return words, sums
 

@@ -13,7 +13,7 @@ from regard.comparison import SimilarityRelevance
 from regard.errors import InvalidCall
 from regard.matrices import positions, query_name, tokens_at
 from regard.origin import keep, origin_of
-from regard.relevance import Relevance, WordRelevance
+from regard.relevance import Relevance, WordRelevance, tokens_by_word
 
 FOR_COLOUR, AGAINST_COLOUR = "#e69f00", "#56b4e9"
 """Of Okabe and Ito 2008, which colour-blind people can tell apart."""
@@ -139,12 +139,8 @@ def by_word(why: Relevance) -> tuple[WordRelevance, ...]:
     """Sum the tokens of each word; see `Relevance.by_word`."""
     if why.tokens is None or len(why.words) != len(why.values):
         raise InvalidCall.of("relevance: says no words; expected that of a text, by a server that tells them")
-    found = dict[int, list[int]]()
-    for number, word in enumerate(why.words):
-        if word >= 0:
-            found.setdefault(word, []).append(number)
     places, words = positions_of(why), list[WordRelevance]()
-    for numbers in found.values():
+    for numbers in tokens_by_word(why.words):
         tokens = [why.tokens[places[number]] for number in numbers]
         value = sum(float(why.values[number]) for number in numbers)
         at = tuple(places[number] for number in numbers)

@@ -1,5 +1,6 @@
 """Why a label: what each position of an input did for its logit."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -38,6 +39,15 @@ class RelevanceRequest:
     labels: tuple[str, ...] = ()
     top: int = 0
     by_layer: bool = False
+
+
+def tokens_by_word(words: Sequence[int]) -> list[list[int]]:
+    """Return which tokens each word has, in their order; -1 is of none."""
+    found = dict[int, list[int]]()
+    for place, word in enumerate(words):
+        if word >= 0:
+            found.setdefault(word, []).append(place)
+    return list(found.values())
 
 
 @dataclass(frozen=True)
