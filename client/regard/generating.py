@@ -324,9 +324,9 @@ def _draw(output: Path, found: Generated, *, why: bool) -> None:
     from regard import pictures  # matplotlib takes half a second that the other commands need not spend
 
     if why:
-        pictures.save(pictures.token_matrix(found), output)
-        tell_written(output)
-        return
-    layer = found.results[0].alignment()
-    pictures.save(pictures.token_heatmap(layer, written(found), key_tokens=found.source, model=found.model), output)
+        drawn = pictures.token_matrix(found)
+    else:
+        layer = found.results[0].alignment()
+        drawn = pictures.token_heatmap(layer, written(found), key_tokens=found.source, model=found.model)
+    pictures.save(drawn, output)
     tell_written(output)
