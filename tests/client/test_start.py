@@ -9,6 +9,7 @@ import sys
 from typing import Any
 
 import pytest
+import typer
 
 import regard
 from regard.examples import EXAMPLES
@@ -17,7 +18,6 @@ from regard.terminal import percent
 from tests.client.conftest import Run
 from tests.client.test_cli import REGARD
 
-typer = pytest.importorskip("typer", reason="the command line needs the extra explore")
 _LOADED = """
 import sys
 sys.argv = ["regard", *{arguments}]
