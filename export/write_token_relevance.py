@@ -17,7 +17,7 @@ from artifact.contract import BATCH_AXIS, SEQUENCE_AXIS, TOKEN_RELEVANCE_GRAPH, 
 from artifact.dtypes import Array
 from artifact.generation import TARGET_AXIS, TOKEN_RELEVANCE, GenerationContract
 from export.compare import ALONE, LIMITS, run
-from export.differences import Difference, max_abs, summarize
+from export.differences import Difference, above_limits, max_abs, summarize, tell
 from export.encoder_decoder import Writing
 from export.errors import VerificationError
 from export.graph import externalize
@@ -81,9 +81,8 @@ def verify_token_relevance(
                 expected = run(session, cases[place][1])
                 differences += _differ(served, expected, "as served", _LIMITS.plain)
         table = summarize(differences)
-        if failed := [line for line in table if not line.max_abs <= line.limit]:
-            told = (f"{line.tensor}: {line.check}: {line.max_abs:.3g}, limit {line.limit:.3g}" for line in failed)
-            raise VerificationError("; ".join(told))
+        if failed := above_limits(table):
+            raise VerificationError(tell(failed, "; "))
         found.checks += table
 
 
