@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from artifact.contract import NUMBER_BYTES, Contract
+from artifact.contract import NUMBER_BYTES, Contract, size_of_axis
 from artifact.dtypes import Array
 from artifact.generation import TARGET_AXIS, TOKEN_RELEVANCE
 from server.attention.indices import resolve
@@ -171,8 +171,7 @@ def plan_tokens(
     read = np.array((*request.start, *request.written[:-1]), np.int64)
     tokens = np.array([request.written[place] for place in chosen], np.int64)
     own = contract.of_tokens
-    axis = own.further_axes[TOKEN_RELEVANCE.source][1]
-    count = axis if isinstance(axis, int) else sizes.get(axis or "", positions)
+    count = size_of_axis(own.further_axes[TOKEN_RELEVANCE.source][1], sizes, positions)
     plan = TokenRelevancePlan(own, len(request.start), read, chosen, tokens, count)
     if plan.rows > MAX_ROWS:
         raise InvalidInput(FIELD, f"all {plan.rows} that were written", f"at most {MAX_ROWS} of them")
