@@ -13,14 +13,13 @@ from server.attention.indices import resolve
 from server.attention.planning import AttentionLimits
 from server.engine.device_ops import Weights
 from server.errors import InvalidInput, NotPossible
-from server.relevance.plan import repeated
+from server.relevance.plan import SCORES, repeated
 from server.relevance.planning import MAX_ROWS
 from server.relevance.reduce import Completeness, measure
 
 Floats = NDArray[np.float32]
 
 FIELD = "relevance.tokens"
-_SCORES = 2  # numbers of a row besides its positions: the rest, and the score
 _ROUNDED = 8  # texts are filled up to multiples of so many tokens, so that those of other requests share a run
 
 
@@ -85,7 +84,7 @@ class TokenRelevancePlan:
 
     def answer_bytes(self, rows: int) -> int:
         """Size of what will be sent of a text."""
-        return rows * self.rows * (self.count + len(self.read) + _SCORES) * NUMBER_BYTES
+        return rows * self.rows * (self.count + len(self.read) + SCORES) * NUMBER_BYTES
 
     def computed_bytes(self, rows: int) -> int:
         """Size of what is fetched for it."""
