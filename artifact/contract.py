@@ -321,7 +321,7 @@ class AttentionContract(_Part):
 
     def shape(self, sizes: Mapping[str, int], positions: int) -> tuple[int, int]:
         """Query and key positions, given the sizes of symbolic axes; one that is not among them has the positions."""
-        return _size_of(self.query_axis, sizes, positions), _size_of(self.key_axis, sizes, positions)
+        return size_of_axis(self.query_axis, sizes, positions), size_of_axis(self.key_axis, sizes, positions)
 
     def row_bytes(self, sizes: Mapping[str, int], positions: int) -> int:
         """Size of the weights of one row, float32; arguments are those of shape."""
@@ -346,7 +346,7 @@ class HiddenStateContract(_Part):
 
     def positions(self, sizes: Mapping[str, int], positions: int) -> int:
         """How many positions it has; arguments are those of AttentionContract.shape."""
-        return _size_of(self.position_axis, sizes, positions)
+        return size_of_axis(self.position_axis, sizes, positions)
 
     def row_bytes(self, sizes: Mapping[str, int], positions: int) -> int:
         """Size of one row, float32; arguments are those of positions."""
@@ -388,7 +388,7 @@ class RelevanceContract(_Part):
 
     def num_positions(self, sizes: Mapping[str, int], positions: int) -> int:
         """How many positions it has; arguments are those of AttentionContract.shape."""
-        return _size_of(self.position_axis, sizes, positions)
+        return size_of_axis(self.position_axis, sizes, positions)
 
     @property
     def outputs(self) -> tuple[str, ...]:
@@ -667,9 +667,7 @@ class Contract(_Part):
         if self.similarity and self.embedding:
             axes[self.similarity.part] = (BATCH_AXIS, self.embedding.dim)
         if self.generation and self.explains_tokens:
-            axes |= dict.fromkeys(TOKEN_RELEVANCE.outputs, (BATCH_AXIS,))
-            axes[TOKEN_RELEVANCE.source] = (BATCH_AXIS, self.generation.source_positions or SEQUENCE_AXIS)
-            axes[TOKEN_RELEVANCE.target] = (BATCH_AXIS, TARGET_AXIS)
+            axes |= self.generation.token_relevance_axes
         return axes | {state.output: (BATCH_AXIS, state.position_axis, state.dim) for state in self.hidden_outputs}
 
     @model_validator(mode="after")
@@ -774,7 +772,7 @@ class Contract(_Part):
             raise ValueError("late: expected single texts of at most as many tokens as queries or documents")
 
 
-def _size_of(axis: int | str | None, sizes: Mapping[str, int], positions: int) -> int:
+def size_of_axis(axis: int | str | None, sizes: Mapping[str, int], positions: int) -> int:
     """The size of an axis of positions; a symbolic one that is not among the sizes has the positions."""
     return axis if isinstance(axis, int) else sizes.get(axis or "", positions)
 

@@ -205,6 +205,13 @@ class GenerationContract(BaseModel):
         return ("batch", self.num_heads, self.source_positions or "seq_len", self.head_dim)
 
     @property
+    def token_relevance_axes(self) -> dict[str, tuple[int | str | None, ...]]:
+        """The axes of what the token relevance graph gives, by name."""
+        names = TOKEN_RELEVANCE
+        positions = {names.source: self.source_positions or "seq_len", names.target: TARGET_AXIS}
+        return {name: ("batch", positions[name]) if name in positions else ("batch",) for name in names.outputs}
+
+    @property
     def source_names(self) -> list[str]:
         """The names of the keys and values of the source."""
         return names_of_layers((CROSS_KEY, CROSS_VALUE), self.num_layers)

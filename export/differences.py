@@ -42,6 +42,16 @@ def summarize(differences: Sequence[Difference]) -> tuple[Check, ...]:
     return tuple(_worst(group) for group in groups.values())
 
 
+def above_limits(table: Iterable[Check]) -> list[Check]:
+    """Return the lines whose difference is above its limit, or is not a number."""
+    return [line for line in table if not line.max_abs <= line.limit]
+
+
+def tell(lines: Iterable[Check], between: str) -> str:
+    """Say what each line compares, its difference and its limit."""
+    return between.join(f"{line.tensor}: {line.check}: {line.max_abs:.3g}, limit {line.limit:.3g}" for line in lines)
+
+
 def _worst(group: Sequence[Difference]) -> Check:
     worst = max(group, key=_share_of_limit)
     return Check(

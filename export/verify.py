@@ -8,7 +8,7 @@ from artifact.verification import Check
 from export.cases import make_cases
 from export.compare import ALONE, LIMITS, Graphs, compare_case, compare_served, run
 from export.contracts import Written
-from export.differences import Difference, summarize
+from export.differences import Difference, above_limits, summarize, tell
 from export.errors import VerificationError
 from export.longest import compare_longest, find_longest_case
 from export.randomness import check_repeatable
@@ -64,12 +64,10 @@ def verify(
         for name, place, found in as_served.results():
             differences += compare_served(graphs, name, found, served[place])
     table = summarize(differences)
-    failed = [line for line in table if not line.max_abs <= line.limit]
-    if failed:
-        lines = (f"{line.tensor}: {line.check}: {line.max_abs:.3g}, limit {line.limit:.3g}" for line in failed)
+    if failed := above_limits(table):
         mixing = any(line.check == ALONE for line in failed) and find_mixing_node(folder, _two_rows(traits))
         reason = f"; {mixing}" if mixing else ""
-        raise VerificationError(f"the export differs from the network{reason}:\n  " + "\n  ".join(lines))
+        raise VerificationError(f"the export differs from the network{reason}:\n  " + tell(failed, "\n  "))
     return table
 
 

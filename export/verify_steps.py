@@ -17,7 +17,7 @@ from artifact.dtypes import Array
 from artifact.generation import CROSS_KEY, LOGITS, SELF_KEY, SELF_VALUE, GenerationContract, names_of_layers
 from artifact.verification import Check
 from export.compare import ALONE, LIMITS, run
-from export.differences import Difference, largest, max_abs, summarize
+from export.differences import Difference, above_limits, largest, max_abs, summarize, tell
 from export.encoder_decoder import Writing
 from export.errors import VerificationError
 from export.randomness import check_repeatable
@@ -104,10 +104,8 @@ def verify_steps(writing: Writing, traits: Traits, folder: Path) -> tuple[Check,
         for name, _, found in as_served.results():
             differences += _compare(here[name], found, "as served", _LIMITS.plain)
     table = summarize(differences)
-    failed = [line for line in table if not line.max_abs <= line.limit]
-    if failed:
-        lines = (f"{line.tensor}: {line.check}: {line.max_abs:.3g}, limit {line.limit:.3g}" for line in failed)
-        raise VerificationError("the exported step differs from the network:\n  " + "\n  ".join(lines))
+    if failed := above_limits(table):
+        raise VerificationError("the exported step differs from the network:\n  " + tell(failed, "\n  "))
     return table
 
 

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import chain
 from pathlib import Path
 
 import onnx
@@ -20,7 +21,7 @@ from artifact.contract import (
 from artifact.verification import Check
 from export.cases import make_cases
 from export.compare import LIMITS, Graphs, compare_relevance, compare_served, run
-from export.differences import Difference, summarize
+from export.differences import Difference, above_limits, summarize, tell
 from export.errors import ExportError, RelevanceError, VerificationError
 from export.probe import Axes, declare_axes, find_axes, run_graph
 from export.randomness import check_repeatable
@@ -195,9 +196,8 @@ def verify_graphs(base: Base, files: Mapping[str, str], axes: Mapping[str, Axes]
         for name, place, found in as_served.results():
             differences[name] += compare_served(graphs, name, found, served[place])
     tables = {label: summarize(differences[name]) for name, label in files.items()}
-    if failed := [line for table in tables.values() for line in table if not line.max_abs <= line.limit]:
-        told = (f"{line.tensor}: {line.check}: {line.max_abs:.3g}, limit {line.limit:.3g}" for line in failed)
-        raise VerificationError("; ".join(told))
+    if failed := above_limits(chain.from_iterable(tables.values())):
+        raise VerificationError(tell(failed, "; "))
     return tuple(
         line.model_copy(update={"tensor": f"{label}.{line.tensor.removeprefix('relevance.')}"})
         for label, table in tables.items()

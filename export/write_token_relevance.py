@@ -13,16 +13,16 @@ import onnxruntime
 import torch
 from onnx import ModelProto
 
-from artifact.contract import BATCH_AXIS, SEQUENCE_AXIS, TOKEN_RELEVANCE_GRAPH, WEIGHTS_FILE
+from artifact.contract import TOKEN_RELEVANCE_GRAPH, WEIGHTS_FILE
 from artifact.dtypes import Array
-from artifact.generation import TARGET_AXIS, TOKEN_RELEVANCE, GenerationContract
+from artifact.generation import TOKEN_RELEVANCE, GenerationContract
 from export.compare import ALONE, LIMITS, run
-from export.differences import Difference, max_abs, summarize
+from export.differences import Difference, above_limits, max_abs, summarize, tell
 from export.encoder_decoder import Writing
 from export.errors import VerificationError
 from export.graph import externalize
 from export.next_token import trace_next_token, traits_of_tokens
-from export.probe import Axes, declare_axes
+from export.probe import declare_axes
 from export.randomness import check_repeatable
 from export.relevance.tokens import add_token_relevance
 from export.served import AsServed
@@ -51,7 +51,7 @@ def write_token_relevance(
     with leaving_out(folder, found, _WHAT, [TOKEN_RELEVANCE_GRAPH], report):
         own = traits_of_tokens(traits, writing.generation, writing.max_positions)
         graph = add_token_relevance(trace_next_token(writing.next_token, own), folder)
-        declare_axes(graph, _axes(writing.generation))
+        declare_axes(graph, writing.generation.token_relevance_axes)
         onnx.save_model(externalize(graph, folder / WEIGHTS_FILE, weights), folder / TOKEN_RELEVANCE_GRAPH)
 
 
@@ -81,20 +81,9 @@ def verify_token_relevance(
                 expected = run(session, cases[place][1])
                 differences += _differ(served, expected, "as served", _LIMITS.plain)
         table = summarize(differences)
-        if failed := [line for line in table if not line.max_abs <= line.limit]:
-            told = (f"{line.tensor}: {line.check}: {line.max_abs:.3g}, limit {line.limit:.3g}" for line in failed)
-            raise VerificationError("; ".join(told))
+        if failed := above_limits(table):
+            raise VerificationError(tell(failed, "; "))
         found.checks += table
-
-
-def _axes(generation: GenerationContract) -> dict[str, Axes]:
-    names = TOKEN_RELEVANCE
-    return {
-        names.source: (BATCH_AXIS, generation.source_positions or SEQUENCE_AXIS),
-        names.target: (BATCH_AXIS, TARGET_AXIS),
-        names.rest: (BATCH_AXIS,),
-        names.score: (BATCH_AXIS,),
-    }
 
 
 def _feed(case: StepCase, generation: GenerationContract) -> Feed:

@@ -160,9 +160,9 @@ def with_every_method(name: str, models: Path, cache: Path, scratch: Path) -> Pa
         ExportError: It could not be made.
         FetchError: Nor could its weights be had.
     """
-    versions = sorted((models / name).glob(f"*/{CONTRACT_FILE}"), key=lambda path: int(path.parent.name))
-    if versions and set(methods()) <= set(read_contract(versions[-1]).label_methods):
-        return versions[-1].parent
+    version = _newest_version(models / name)
+    if version and set(methods()) <= set(read_contract(version / CONTRACT_FILE).label_methods):
+        return version
     print(f"{name}: {models} has none with every method; it is exported to a temporary folder", flush=True)
     return build(load_source(name, cache), scratch, relevance=tuple(RELEVANCE_GRAPHS)).folder
 
@@ -173,12 +173,18 @@ def newest(model: Path) -> Path:
     Raises:
         ValueError: There is none, or it cannot explain labels.
     """
-    versions = sorted(model.glob("*/contract.json"), key=lambda path: int(path.parent.name))
-    if not versions:
+    version = _newest_version(model)
+    if version is None:
         raise ValueError(f"{model}: is not there; `python -m export` makes it")
-    if not read_contract(versions[-1]).explains_labels:
+    if not read_contract(version / CONTRACT_FILE).explains_labels:
         raise ValueError(f"{model}: has no relevance of labels; expected one that `python -m export` makes now")
-    return versions[-1].parent
+    return version
+
+
+def _newest_version(model: Path) -> Path | None:
+    """The folder of the newest version of a model; None where there is none."""
+    contracts = model.glob(f"*/{CONTRACT_FILE}")
+    return max((path.parent for path in contracts), key=lambda folder: int(folder.name), default=None)
 
 
 def measure(task: Task) -> Figures:

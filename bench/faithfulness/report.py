@@ -75,23 +75,20 @@ class Figures:
 
     def to_json(self) -> dict[str, object]:
         """All of it but single inputs."""
-        found = {
-            protocol: {name: asdict(interval) for name, interval in by.items()} for protocol, by in self.found().items()
-        }
-        less = {
-            protocol: {name: asdict(interval) for name, interval in self.less(protocol).items()} for protocol in found
-        }
-        deeper = {
-            depth: {name: asdict(interval) for name, interval in by.items()} for depth, by in self.cascaded().items()
-        }
+        found, deeper = self.found(), self.cascaded()
         return {
             "model": self.model,
             "inputs": self.inputs,
             "masked": self.filling,
-            "scores": found,
-            f"less_that_of_{DEFAULT}": less,
-            **({"cascade": deeper} if deeper else {}),
+            "scores": _as_dicts(found),
+            f"less_that_of_{DEFAULT}": _as_dicts({protocol: self.less(protocol) for protocol in found}),
+            **({"cascade": _as_dicts(deeper)} if deeper else {}),
         }
+
+
+def _as_dicts(found: Mapping[str, Mapping[str, Interval]]) -> dict[str, dict[str, dict[str, float]]]:
+    """Intervals as JSON has them."""
+    return {outer: {name: asdict(interval) for name, interval in by.items()} for outer, by in found.items()}
 
 
 def tables(figures: Figures) -> Iterator[str]:

@@ -9,7 +9,7 @@ from artifact.contract import NUMBER_BYTES, RelevanceContract, RelevanceMethod
 from artifact.dtypes import Array
 from server.relevance.path import Path
 
-_SCORES = 2  # numbers of a row besides its positions: the rest, and the score
+SCORES = 2  # numbers of a row besides its positions: the rest, and the score
 _DEPTH_NUMBERS = 3  # of a depth besides its positions: what is unsent, what is added behind, the error
 
 
@@ -135,12 +135,12 @@ class RelevancePlan:
     def answer_bytes(self, rows: int) -> int:
         """Size of what will be sent for a request of so many rows."""
         sent = self.count if self.positions is None else len(self.positions)
-        return rows * self._answers * (sent + _SCORES + self._depths * (sent + _DEPTH_NUMBERS)) * NUMBER_BYTES
+        return rows * self._answers * (sent + SCORES + self._depths * (sent + _DEPTH_NUMBERS)) * NUMBER_BYTES
 
     def computed_bytes(self, rows: int) -> int:
         """Size of what is fetched for it, and of the weights, logits and copied inputs of each row that is computed."""
         copied = self.row_bytes if rows > 1 and self.rows_each > 1 else 0
-        numbers = self.count + _SCORES + 2 * self.num_labels + self._depths * (self.count + 1)
+        numbers = self.count + SCORES + 2 * self.num_labels + self._depths * (self.count + 1)
         return rows * self.rows_each * (copied + numbers * NUMBER_BYTES)
 
 

@@ -19,7 +19,7 @@ from server.attention.indices import without_special
 from server.attention.planning import AttentionLimits
 from server.attention.positions import Positions
 from server.errors import InvalidInput, NotPossible
-from server.relevance.plan import repeated
+from server.relevance.plan import SCORES, repeated
 from server.relevance.reduce import Relevance, add_up
 
 Floats = NDArray[np.float32]
@@ -27,7 +27,6 @@ Floats = NDArray[np.float32]
 Places = tuple[int, ...] | None
 
 NO_POSITION = -1
-_SCORES = 2  # numbers of a row besides its positions: the rest, and the score
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -86,11 +85,11 @@ class SimilarityPlan:
     def answer_bytes(self, rows: int) -> int:
         """Size of what will be sent for a request of so many rows, pairs not counted."""
         sent = self.count if self.positions is None else len(self.positions)
-        return rows * (sent + _SCORES) * NUMBER_BYTES
+        return rows * (sent + SCORES) * NUMBER_BYTES
 
     def computed_bytes(self, rows: int) -> int:
         """Size of what is fetched for it."""
-        numbers = self.runs * self.dim if self.weights is None else self.count + _SCORES
+        numbers = self.runs * self.dim if self.weights is None else self.count + SCORES
         return rows * numbers * NUMBER_BYTES
 
 

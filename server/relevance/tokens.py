@@ -6,21 +6,20 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from artifact.contract import NUMBER_BYTES, Contract
+from artifact.contract import NUMBER_BYTES, Contract, size_of_axis
 from artifact.dtypes import Array
 from artifact.generation import TARGET_AXIS, TOKEN_RELEVANCE
 from server.attention.indices import resolve
 from server.attention.planning import AttentionLimits
 from server.engine.device_ops import Weights
 from server.errors import InvalidInput, NotPossible
-from server.relevance.plan import repeated
+from server.relevance.plan import SCORES, repeated
 from server.relevance.planning import MAX_ROWS
 from server.relevance.reduce import Completeness, measure
 
 Floats = NDArray[np.float32]
 
 FIELD = "relevance.tokens"
-_SCORES = 2  # numbers of a row besides its positions: the rest, and the score
 _ROUNDED = 8  # texts are filled up to multiples of so many tokens, so that those of other requests share a run
 
 
@@ -85,7 +84,7 @@ class TokenRelevancePlan:
 
     def answer_bytes(self, rows: int) -> int:
         """Size of what will be sent of a text."""
-        return rows * self.rows * (self.count + len(self.read) + _SCORES) * NUMBER_BYTES
+        return rows * self.rows * (self.count + len(self.read) + SCORES) * NUMBER_BYTES
 
     def computed_bytes(self, rows: int) -> int:
         """Size of what is fetched for it."""
@@ -171,8 +170,7 @@ def plan_tokens(
     read = np.array((*request.start, *request.written[:-1]), np.int64)
     tokens = np.array([request.written[place] for place in chosen], np.int64)
     own = contract.of_tokens
-    axis = own.further_axes[TOKEN_RELEVANCE.source][1]
-    count = axis if isinstance(axis, int) else sizes.get(axis or "", positions)
+    count = size_of_axis(own.further_axes[TOKEN_RELEVANCE.source][1], sizes, positions)
     plan = TokenRelevancePlan(own, len(request.start), read, chosen, tokens, count)
     if plan.rows > MAX_ROWS:
         raise InvalidInput(FIELD, f"all {plan.rows} that were written", f"at most {MAX_ROWS} of them")

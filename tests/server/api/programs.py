@@ -8,7 +8,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-_PICTURE = Path(__file__).parents[3] / "examples" / "clothing" / "sandal.png"
+_ROOT = Path(__file__).parents[3]
+_PICTURE = _ROOT / "examples" / "clothing" / "sandal.png"
 
 
 async def run_cases(program: Path, address: str, seconds: float) -> None:
@@ -20,7 +21,8 @@ async def run_cases(program: Path, address: str, seconds: float) -> None:
         seconds: It ends within so many.
     """
     command = [sys.executable, "-W", "ignore", str(program), address]
-    environment = {**os.environ, "PICTURE": str(_PICTURE)}
+    folders = os.pathsep.join(filter(None, (str(_ROOT), os.environ.get("PYTHONPATH"))))  # of what programs share
+    environment = {**os.environ, "PICTURE": str(_PICTURE), "PYTHONPATH": folders}
 
     def run() -> tuple[list[str], subprocess.CompletedProcess[str]]:
         done = subprocess.run(command, capture_output=True, text=True, timeout=seconds, env=environment, check=False)

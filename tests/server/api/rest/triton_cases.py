@@ -19,6 +19,8 @@ import tritonclient.http.aio as triton_aio
 import tritonclient.utils.shared_memory as shared_memory
 from tritonclient.utils import InferenceServerException, np_to_triton_dtype
 
+from tests.server.api.triton_relevance import check_relevance
+
 Client = Any
 IDS = np.array([[2, 9, 5, 3], [2, 7, 7, 3]], np.int64)
 MASK = np.ones_like(IDS)
@@ -151,15 +153,7 @@ def case_attention(client: Client) -> None:
 def case_relevance(client: Client) -> None:
     """What docs/relevance.md says: why each row has its label, in the message and in shared memory."""
     texts = strings("text", b"the cat sat", b"a dog")
-    found = client.infer("tiny-text", [texts], parameters={"relevance": True})
-    values, score = found.as_numpy("relevance.values"), found.as_numpy("relevance.score")
-    assert values.shape == (2, 5)
-    np.testing.assert_allclose(values.sum(axis=1) + found.as_numpy("relevance.rest"), score, atol=1e-5)
-    np.testing.assert_allclose(score, found.as_numpy("logits").max(axis=1), atol=1e-5)
-    chosen = {"relevance_labels": json.dumps(["positive", "negative"])}
-    both = client.infer("tiny-text", [texts], parameters=chosen)
-    assert both.as_numpy("relevance.values").shape == (2, 2, 5)
-    assert both.as_numpy("relevance.label").tolist() == [[1, 0], [1, 0]]
+    values = check_relevance(triton, client, texts)
     as_json = [triton.InferRequestedOutput("relevance.values", binary_data=False)]
     np.testing.assert_array_equal(
         client.infer("tiny-text", [texts], outputs=as_json).as_numpy("relevance.values"), values
@@ -168,18 +162,6 @@ def case_relevance(client: Client) -> None:
     expect_error(
         lambda: client.infer("free", [bare], parameters={"relevance": True}), 400, "parameters[relevance]: free"
     )
-    key = f"/regard-why-http-{os.getpid()}"
-    region = shared_memory.create_shared_memory_region("why", key, 64)
-    try:
-        client.register_system_shared_memory("why", key, 64)
-        output = triton.InferRequestedOutput("relevance.values")
-        output.set_shared_memory("why", 40)
-        client.infer("tiny-text", [texts], outputs=[output])
-        placed = shared_memory.get_contents_as_numpy(region, np.float32, (2, 5))
-        np.testing.assert_array_equal(placed, values)
-    finally:
-        client.unregister_system_shared_memory("why")
-        shared_memory.destroy_shared_memory_region(region)
     expect_error(
         lambda: client.infer("tiny-text", [texts], parameters={"relevance_label": "no"}),
         400,
